@@ -1,0 +1,23 @@
+//! Object kinds as data: the schema table and everything that is a pure function of it.
+//!
+//! Owns kinds, field types, defaulting, validation, selectors, quantities, patches, tables and the error
+//! vocabulary of the API. May not do I/O, read a clock or be async. Everything else in Drover depends on it.
+
+pub mod kinds;
+pub mod schema;
+
+pub mod decode;
+pub mod defaults;
+pub mod validate;
+
+pub mod labels;
+pub mod names;
+pub mod quantity;
+
+pub mod patch;
+pub mod table;
+
+pub mod openapi;
+
+pub mod object;
+pub mod status;
