@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::slice::Iter;
 
 /// runc's global flags that take their value from the next argument.
 const GLOBALS_WITH_VALUE: [&str; 5] = ["root", "log", "log-format", "criu", "rootless"];
@@ -13,10 +14,19 @@ const STARTING_VERBS: [&str; 3] = ["create", "run", "restore"];
 /// The parts of a runc command line that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Invocation {
-    /// Id of the container that this call creates; `None` for every other verb.
-    pub(crate) starting: Option<String>,
+    /// The container that this call creates; `None` for every other verb.
+    pub(crate) starting: Option<Start>,
     /// The file given with `--log`.
     pub(crate) log: Option<PathBuf>,
+}
+
+/// A container about to be created.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Its id.
+    pub(crate) id: String,
+    /// Folder of its `config.json`; relative to the working folder, which is also the default.
+    pub(crate) bundle: PathBuf,
 }
 
 impl Invocation {
@@ -25,28 +35,48 @@ impl Invocation {
         let mut invocation = Self::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
-            let Some(flag) = flag_name(argument) else {
-                let starts = STARTING_VERBS.iter().any(|verb| argument == verb);
-                invocation.starting = rest.next_back().filter(|_| starts).and_then(|last| container_id(last));
+            let Some(flag) = flag(argument) else {
+                if STARTING_VERBS.iter().any(|verb| argument == verb) {
+                    invocation.starting = Start::parse(rest);
+                }
                 break;
             };
-            let (name, value) = match flag.split_once('=') {
-                Some((name, value)) => (name, Some(OsString::from(value))),
-                None if GLOBALS_WITH_VALUE.contains(&flag) => (flag, rest.next().cloned()),
-                None => (flag, None),
-            };
-            if name == "log" {
-                invocation.log = value.map(PathBuf::from);
+            let name = flag.split_once('=').map_or(flag, |(name, _)| name);
+            if GLOBALS_WITH_VALUE.contains(&name) {
+                let value = value(flag, &mut rest);
+                if name == "log" {
+                    invocation.log = value.map(PathBuf::from);
+                }
             }
         }
         invocation
     }
 }
 
-/// The flag's name without its dashes, or `None` for the verb.
-fn flag_name(argument: &OsStr) -> Option<&str> {
+impl Start {
+    /// Reads what follows the verb: flags, of which only the bundle matters, and the id as the last argument.
+    fn parse(mut rest: Iter<'_, OsString>) -> Option<Self> {
+        let id = container_id(rest.next_back()?)?;
+        let mut bundle = PathBuf::from(".");
+        while let Some(argument) = rest.next() {
+            let Some(flag) = flag(argument) else { continue };
+            if matches!(flag.split_once('=').map_or(flag, |(name, _)| name), "bundle" | "b") {
+                bundle = PathBuf::from(value(flag, &mut rest)?);
+            }
+        }
+        Some(Self { id, bundle })
+    }
+}
+
+/// The flag without its dashes, or `None` for a word that is none.
+fn flag(argument: &OsStr) -> Option<&str> {
     let text = argument.to_str()?;
     text.strip_prefix("--").or_else(|| text.strip_prefix('-'))
+}
+
+/// The value after the equals sign, else the next argument.
+fn value(flag: &str, rest: &mut Iter<'_, OsString>) -> Option<OsString> {
+    flag.split_once('=').map(|(_, value)| OsString::from(value)).or_else(|| rest.next().cloned())
 }
 
 /// The argument as a container id, in the alphabet runc allows. Anything else (a flag, a path) has no entry by definition.
@@ -66,21 +96,27 @@ mod tests {
         Invocation::parse(&arguments)
     }
 
-    fn starting(id: &str, log: Option<&str>) -> Invocation {
-        Invocation { starting: Some(id.into()), log: log.map(PathBuf::from) }
+    fn starting(id: &str, bundle: &str, log: Option<&str>) -> Invocation {
+        let start = Start { id: id.into(), bundle: bundle.into() };
+        Invocation { starting: Some(start), log: log.map(PathBuf::from) }
     }
 
     #[test]
-    fn finds_the_id_behind_the_shims_flags() {
+    fn finds_id_and_bundle_behind_the_shims_flags() {
         let line = "--root /var/run/docker/runtime-runc/moby --log /run/t/log.json --log-format json --systemd-cgroup \
                     create --bundle /run/t --pid-file /run/t/init.pid --console-socket /tmp/pty.sock 0123abc";
-        assert_eq!(parse(line), starting("0123abc", Some("/run/t/log.json")));
+        assert_eq!(parse(line), starting("0123abc", "/run/t", Some("/run/t/log.json")));
     }
 
     #[test]
     fn accepts_equal_signs_and_single_dashes() {
-        assert_eq!(parse("-root=/x --log=/l run -b /bundle web_1"), starting("web_1", Some("/l")));
-        assert_eq!(parse("--debug restore --image-path /img web"), starting("web", None));
+        assert_eq!(parse("-root=/x --log=/l run -b /bundle web_1"), starting("web_1", "/bundle", Some("/l")));
+        assert_eq!(parse("--debug restore --image-path /img -bundle=/b web"), starting("web", "/b", None));
+    }
+
+    #[test]
+    fn the_bundle_is_the_working_folder_unless_named() {
+        assert_eq!(parse("create web"), starting("web", ".", None));
     }
 
     #[test]

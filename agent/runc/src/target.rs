@@ -1,26 +1,26 @@
-//! Finds the namespace to enter and the runc to become.
+//! Finds the namespace to join and the runc to become.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns};
-
 /// Written beside this program by the node agent: the absolute path of the engine's own runc.
 const RUNC_PATH_FILE: &str = "runc.path";
 
-/// Moves this process into the network namespace that `entry` links to; does nothing when there is no such entry.
-pub(crate) fn enter_namespace(entry: &Path) -> Result<(), String> {
-    match fs::symlink_metadata(entry) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+/// The network namespace that `entry` links to; `None` when there is no such entry.
+pub(crate) fn namespace(entry: &Path) -> Result<Option<String>, String> {
+    let target = match fs::read_link(entry) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot look up {}: {error}", entry.display())),
-        Ok(_) => {}
-    }
-    let namespace = File::open(entry)
-        .map_err(|error| format!("the pod's network namespace {} is gone: {error}", entry.display()))?;
-    setns(&namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| format!("cannot enter the network namespace {}: {error}", entry.display()))
+        Ok(target) => target,
+    };
+    let path = target.to_str().filter(|_| target.is_absolute());
+    let path = path
+        .ok_or_else(|| format!("{} links to {}, which is not an absolute path", entry.display(), target.display()))?;
+    // runc would fail too, but without a word about the pod.
+    fs::metadata(&target).map_err(|error| format!("the pod's network namespace {path} is gone: {error}"))?;
+    Ok(Some(path.to_owned()))
 }
 
 /// The engine's own runc: the path the agent wrote down, else the first `runc` on the PATH that is not this program.
@@ -51,6 +51,8 @@ fn first_other_program(mut candidates: impl Iterator<Item = PathBuf>, ourselves:
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -63,16 +65,25 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_means_nothing_to_enter() {
-        assert_eq!(enter_namespace(Path::new("/nonexistent/containers/web")), Ok(()));
+    fn no_entry_means_no_namespace() {
+        assert_eq!(namespace(Path::new("/nonexistent/containers/web")), Ok(None));
+    }
+
+    #[test]
+    fn an_entry_names_the_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/proc/self/ns/net", folder.path().join("web")).unwrap();
+        assert_eq!(namespace(&folder.path().join("web")), Ok(Some("/proc/self/ns/net".into())));
     }
 
     #[test]
     fn a_broken_entry_is_an_error_and_not_the_hosts_network() {
-        let link = std::env::temp_dir().join(format!("drover-runc-test-{}", std::process::id()));
-        std::os::unix::fs::symlink("/nonexistent/netns", &link).unwrap();
-        let outcome = enter_namespace(&link);
-        fs::remove_file(&link).unwrap();
-        assert!(outcome.unwrap_err().contains("network namespace"));
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/nonexistent/netns", folder.path().join("gone")).unwrap();
+        symlink("relative", folder.path().join("relative")).unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        for name in ["gone", "relative", "file"] {
+            namespace(&folder.path().join(name)).unwrap_err();
+        }
     }
 }
