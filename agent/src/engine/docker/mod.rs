@@ -1,0 +1,4 @@
+//! Docker.
+/// Docker.
+#[derive(Debug)]
+pub struct DockerEngine;

@@ -1,0 +1,1 @@
+//! Container environments: env, envFrom, fieldRef and service variables.

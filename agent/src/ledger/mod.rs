@@ -1,0 +1,1 @@
+//! What this agent created on this host.

@@ -1,0 +1,1 @@
+//! The service proxy: nftables maps from Services and EndpointSlices.

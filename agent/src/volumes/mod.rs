@@ -1,0 +1,1 @@
+//! Pod volumes: what a container's volume mounts point to.
