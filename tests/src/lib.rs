@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What the end-to-end tests share: a real cluster of our binaries on the machine's engine, and ways to ask it things.
+//!
+//! Owns every process and folder it makes and removes them again; touches nothing else. Tests wait for conditions with
+//! [`eventually`], never for a time. The binaries come from the same target folder as the test itself.
+
+mod cluster;
+mod etcd;
+mod load;
+mod process;
+mod wait;
+
+pub use cluster::{Cluster, Store};
+pub use etcd::Etcd;
+pub use load::{Load, LoadReport};
+pub use process::{Finished, binary, run};
+pub use wait::eventually;
+
+/// Whether this machine can run tests that need root and a Docker Engine; says so loudly when not.
+///
+/// `scripts/test.sh` decides and sets `DROVER_TEST_ENGINE=1`, so a plain `cargo test` on a laptop stays harmless.
+pub fn engine_tests_enabled(test: &str) -> bool {
+    let enabled = std::env::var("DROVER_TEST_ENGINE").is_ok_and(|value| value == "1");
+    if !enabled {
+        eprintln!("SKIPPED {test}: needs root and a Docker Engine (make test sets DROVER_TEST_ENGINE=1)");
+    }
+    enabled
+}

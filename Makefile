@@ -1,0 +1,35 @@
+# The menu. Every target is a thin call of cargo or of a script in scripts/.
+
+.PHONY: help demo test build fmt lint deny doc bench up clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: ## From a clean clone to a served, rolled and undone sample on the local Docker Engine
+	scripts/demo.sh
+
+test: ## Everything that can run on this machine; says loudly what was skipped
+	scripts/test.sh
+
+build: ## Release binaries: drover, droverctl, drover-runc
+	scripts/prepare.sh build
+	cargo build --release --bins --workspace
+
+fmt: ## Format
+	cargo fmt --all
+
+lint: ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Licences, duplicate versions and sources of the dependencies
+	cargo deny check licenses bans sources
+
+doc: ## API documentation
+	cargo doc --workspace --no-deps --document-private-items
+
+bench: ## Our rates beside a direct API client on the same engine, in the same run
+	scripts/bench.sh
+
+up: build ## Run Drover on this host
+	target/release/drover up

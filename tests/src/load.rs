@@ -1,0 +1,59 @@
+//! The HTTP load of `src/bin/load.rs`, run as a process of its own.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, Command},
+};
+
+use crate::binary;
+
+/// A running load.
+#[derive(Debug)]
+pub struct Load {
+    child: Child,
+}
+
+/// What a finished load counted.
+#[derive(Debug, Clone)]
+pub struct LoadReport {
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests without a whole `200` answer.
+    pub failed: u64,
+    /// The line that the load printed.
+    pub json: Value,
+}
+
+impl Load {
+    /// Starts sending `rate` requests a second to `url`, at least `min_requests` of them.
+    ///
+    /// # Errors
+    /// When the program has not been built.
+    pub fn start(url: &str, rate: u64, min_requests: u64) -> Result<Self> {
+        let child = Command::new(binary("load")?)
+            .args(["--url", url, "--rate", &rate.to_string(), "--min-requests", &min_requests.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Self { child })
+    }
+
+    /// Tells it to stop once it has sent its minimum, and waits for its report.
+    ///
+    /// # Errors
+    /// When it ended without one.
+    pub async fn finish(mut self) -> Result<LoadReport> {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.child.stdout.take().context("stdout is piped")?.read_to_string(&mut line).await?;
+        self.child.wait().await?;
+        let json: Value = serde_json::from_str(&line).with_context(|| format!("not a report: {line:?}"))?;
+        let count = |key: &str| json[key].as_u64().with_context(|| format!("no {key} in {json}"));
+        Ok(LoadReport { sent: count("sent")?, failed: count("failed")?, json })
+    }
+}
