@@ -2,6 +2,13 @@
 //!
 //! Adding a kind is adding an entry here, its types in [`crate::schema`], and its hooks in `defaults` and `validate`.
 
+mod subresources;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use subresources::Subresource;
+
 /// Where the objects of a kind live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -9,6 +16,8 @@ pub enum Durability {
     Durable,
     /// In a bounded, last-value, memory-only class: heartbeats and events (design decision 5).
     Volatile,
+    /// Nowhere: reviews that are answered at once, and metrics that are computed.
+    Virtual,
 }
 
 /// How names of a kind are checked.
@@ -53,6 +62,12 @@ pub struct Kind {
     pub name_rule: NameRule,
     /// Field selectors besides `metadata.name` and `metadata.namespace`: dotted paths such as `spec.nodeName`.
     pub field_selectors: &'static [&'static str],
+    /// What clients may do with the resource itself, in discovery's words.
+    pub verbs: &'static [&'static str],
+    /// The type of its objects in [`crate::schema`]: `apps.v1.Deployment`.
+    pub type_name: &'static str,
+    /// The kind whose objects these are another view of, as `(apiVersion, kind)`; see [`crate::events`].
+    pub stored_as: Option<(&'static str, &'static str)>,
 }
 
 impl Kind {
@@ -65,11 +80,37 @@ impl Kind {
     pub fn qualified_resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
+
+    /// Returns the type of its objects.
+    pub fn object_type(&self) -> &'static crate::schema::Type {
+        crate::schema::by_name(self.type_name).expect("a test finds the type of every kind")
+    }
+
+    /// Returns the kind in whose form its objects are stored: itself for all but second views.
+    pub fn storage_kind(&'static self) -> &'static Kind {
+        self.stored_as.and_then(|(api_version, kind)| by_gvk(api_version, kind)).unwrap_or(self)
+    }
+
+    /// Returns what discovery and routing need to know of a subresource.
+    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+        self.subresources.contains(&name).then(|| subresources::describe(self, name)).flatten()
+    }
 }
 
 /// Returns every kind, in discovery order.
 pub fn all() -> &'static [Kind] {
-    &[]
+    table::KINDS
+}
+
+/// Returns every group and version, in discovery order, each once.
+pub fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut found = Vec::new();
+    for kind in all() {
+        if !found.contains(&(kind.group, kind.version)) {
+            found.push((kind.group, kind.version));
+        }
+    }
+    found
 }
 
 /// Finds a kind by the words of its URL.

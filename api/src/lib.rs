@@ -17,6 +17,7 @@ pub mod quantity;
 pub mod patch;
 pub mod table;
 
+pub mod events;
 pub mod openapi;
 
 pub mod object;
