@@ -1,0 +1,126 @@
+//! Starts the chosen controllers on one set of caches and stops them together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::{Cluster, Controller, Environment, Recorder, WorkQueue, runner};
+
+/// What the controllers need to know besides what the API tells them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Names of the controllers to run, out of [`names`].
+    pub enabled: BTreeSet<String>,
+    /// The range out of which nodes get their pod addresses, for example `10.128.0.0/9`.
+    pub cluster_cidr: String,
+    /// Prefix length of one node's share, for example 22.
+    pub node_prefix_len: u8,
+    /// The cluster's CA certificates in PEM, published in every namespace.
+    pub ca_pem: String,
+    /// Time and randomness.
+    pub environment: Environment,
+}
+
+impl Config {
+    /// Enables every controller, with the default address plan and the machine's clock.
+    pub fn all() -> Self {
+        Self {
+            enabled: names().map(ToOwned::to_owned).collect(),
+            cluster_cidr: "10.128.0.0/9".to_owned(),
+            node_prefix_len: 22,
+            ca_pem: String::new(),
+            environment: Environment::system(),
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A controller of that name does not exist.
+    #[error("there is no controller named {name:?}; there are {known}")]
+    UnknownController {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The cluster's address range cannot be divided among nodes.
+    #[error("cluster range {cidr} cannot be divided into /{node_prefix_len} shares")]
+    ClusterCidr {
+        /// The range given.
+        cidr: String,
+        /// The size of a share given.
+        node_prefix_len: u8,
+    },
+}
+
+/// What a controller is built from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Caches, requests, events.
+    pub cluster: Cluster,
+    /// The configuration.
+    pub config: Arc<Config>,
+}
+
+/// One line of the table of controllers.
+struct Entry {
+    name: &'static str,
+    /// Passes side by side. Writers of many objects get more; allocators that must see their own writes get one.
+    workers: usize,
+    /// Builds the controller and registers its triggers.
+    register: fn(&Context, &WorkQueue) -> Arc<dyn Controller>,
+}
+
+const CONTROLLERS: &[Entry] = &[];
+
+/// Returns the names of all controllers.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CONTROLLERS.iter().map(|entry| entry.name)
+}
+
+/// Runs the enabled controllers until `shutdown`; returns when all have ended.
+///
+/// # Errors
+/// [`ConfigError`] before anything has started.
+pub async fn run(client: kube::Client, config: Config, shutdown: CancellationToken) -> Result<(), ConfigError> {
+    check(&config)?;
+    let mut tasks = JoinSet::new();
+    let environment = config.environment.clone();
+    let (recorder, recording) = Recorder::new(client.clone(), environment.clone(), shutdown.clone());
+    tasks.spawn(recording);
+    let cluster = Cluster::new(client, environment.clone(), recorder);
+    let context = Context { cluster: cluster.clone(), config: Arc::new(config) };
+    let mut ready = Vec::new();
+    for entry in CONTROLLERS.iter().filter(|entry| context.config.enabled.contains(entry.name)) {
+        let queue = WorkQueue::new(environment.clone());
+        // Triggers are registered before the first list, so that no change is missed.
+        let controller = (entry.register)(&context, &queue);
+        ready.push((controller, queue, entry.workers));
+    }
+    cluster.start(&mut tasks, &shutdown).await;
+    for (controller, queue, workers) in ready {
+        tasks.spawn(runner::run(controller, queue, workers, environment.clone(), shutdown.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            // Passes catch their own panics; a task of the machinery itself that dies must take the rest along,
+            // so that whoever supervises the process sees it.
+            tracing::error!(%error, "a controller task ended unexpectedly");
+            shutdown.cancel();
+        }
+    }
+    Ok(())
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    match config.enabled.iter().find(|name| !names().any(|known| known == *name)) {
+        None => Ok(()),
+        Some(name) => {
+            Err(ConfigError::UnknownController { name: name.clone(), known: names().collect::<Vec<_>>().join(", ") })
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Keeps one cache equal to the server: list, then watch from there, for ever.
+//!
+//! The loop is ours rather than kube's `watcher` because bookmarks must be visible here: they are what proves that a
+//! quiet stream is alive and how far it has come. Each stream has its own backoff, so that one kind in trouble never
+//! delays another.
+
+use std::time::Duration;
+
+use futures::{AsyncBufReadExt, StreamExt};
+use kube::api::{ListParams, WatchParams};
+use kube::core::{Request, Status};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Environment;
+use super::error::chain;
+use super::key::ObjectKey;
+use super::resource::{Object, Resource};
+
+/// First pause after a failure; doubled each time, so that a blip costs nothing.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// A healed network is noticed within this time.
+const BACKOFF_MAX: Duration = Duration::from_secs(3);
+/// The server ends a watch after this long; the next one resumes where it ended.
+const WATCH_TIMEOUT_SECS: u32 = 60;
+/// A stream that outlives its own end by this much lost its peer without a word.
+const WATCH_SILENCE_MAX: Duration = Duration::from_secs(75);
+/// Objects to a page: bounds the size of one answer.
+const PAGE_SIZE: u32 = 1000;
+/// A list must be answered within this time.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("cannot build the request")]
+    Build(#[source] kube::core::request::Error),
+    #[error("cannot list")]
+    List(#[source] kube::Error),
+    #[error("the list did not come in time")]
+    ListTimeout,
+    #[error("the list is not JSON")]
+    ListBody(#[source] serde_json::Error),
+    #[error("cannot start the watch")]
+    WatchStart(#[source] kube::Error),
+    #[error("the watch broke")]
+    WatchBroken(#[source] std::io::Error),
+    #[error("the watch sent no JSON")]
+    WatchBody(#[source] serde_json::Error),
+    #[error("the watch reported {code} {message}")]
+    WatchStatus { code: u16, message: String },
+    #[error("the watch fell silent")]
+    Silent,
+}
+
+impl StreamError {
+    /// Whether the revision to resume from is no longer kept: only a new list helps.
+    fn is_expired(&self) -> bool {
+        match self {
+            Self::WatchStatus { code, .. } => *code == 410,
+            Self::WatchStart(kube::Error::Api(status)) | Self::List(kube::Error::Api(status)) => status.code == 410,
+            _ => false,
+        }
+    }
+}
+
+/// Where the stream stands.
+enum State {
+    Listing,
+    Watching { revision: String },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListBody {
+    #[serde(default)]
+    metadata: ListMetadata,
+    #[serde(default)]
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct ListMetadata {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    continue_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WatchLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct MetadataOnly {
+    #[serde(default)]
+    metadata: kube::api::ObjectMeta,
+}
+
+impl<K: Object> Resource<K> {
+    /// Keeps the cache equal to the server until shut down.
+    pub async fn run_informer(self, environment: Environment, shutdown: CancellationToken) {
+        // Cancel-safe: an informer's state is the cache, which is consistent between any two of its awaits.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow(&environment) => {}
+        }
+    }
+
+    async fn follow(&self, environment: &Environment) {
+        let mut state = State::Listing;
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let contact_before = self.last_contact();
+            let failure = match self.advance(&mut state, environment).await {
+                Ok(()) => {
+                    backoff = BACKOFF_MIN;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            if failure.is_expired() {
+                state = State::Listing;
+            }
+            if self.last_contact() != contact_before {
+                backoff = BACKOFF_MIN;
+            }
+            let kind = self.kind();
+            let delay = environment.jitter(backoff);
+            tracing::warn!(informer.kind = %kind, delay_ms = delay.as_millis() as u64, error = %chain(&failure), "informer stream failed");
+            tokio::time::sleep(delay).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn last_contact(&self) -> Option<jiff::Timestamp> {
+        *self.shared.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn advance(&self, state: &mut State, environment: &Environment) -> Result<(), StreamError> {
+        match state {
+            State::Listing => {
+                let revision = self.list(environment).await?;
+                *state = State::Watching { revision };
+                Ok(())
+            }
+            State::Watching { revision } => self.watch(revision, environment).await,
+        }
+    }
+
+    async fn list(&self, environment: &Environment) -> Result<String, StreamError> {
+        let mut objects = Vec::new();
+        let mut params = ListParams { field_selector: self.shared.field_selector.clone(), ..ListParams::default() };
+        params.limit = Some(PAGE_SIZE);
+        let revision = loop {
+            let request = self.collection().list(&params).map_err(StreamError::Build)?;
+            let answer = tokio::time::timeout(LIST_TIMEOUT, self.shared.client.request_text(request));
+            let text = answer.await.map_err(|_| StreamError::ListTimeout)?.map_err(StreamError::List)?;
+            let page: ListBody = serde_json::from_str(&text).map_err(StreamError::ListBody)?;
+            objects.extend(page.items.iter().filter_map(|item| self.decode(item.get())));
+            match page.metadata.continue_token.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => break page.metadata.resource_version,
+            }
+        };
+        self.heard(environment);
+        let changes = self.shared.cache.replace(objects);
+        for change in &changes {
+            self.dispatch(change);
+        }
+        // A list tells all there is; the revision may go back when a store was restored, and waiters must see that.
+        let reached = revision.parse().unwrap_or(0).max(1);
+        self.shared.seen.send_modify(|seen| *seen = reached);
+        Ok(revision)
+    }
+
+    async fn watch(&self, revision: &mut String, environment: &Environment) -> Result<(), StreamError> {
+        let params = WatchParams {
+            field_selector: self.shared.field_selector.clone(),
+            timeout: Some(WATCH_TIMEOUT_SECS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let request = self.collection().watch(&params, revision).map_err(StreamError::Build)?;
+        let started = tokio::time::timeout(LIST_TIMEOUT, self.shared.client.request_stream(request));
+        let stream = started.await.map_err(|_| StreamError::Silent)?.map_err(StreamError::WatchStart)?;
+        let mut lines = Box::pin(stream.lines());
+        loop {
+            let next = tokio::time::timeout(WATCH_SILENCE_MAX, lines.next());
+            let Some(line) = next.await.map_err(|_| StreamError::Silent)? else { return Ok(()) };
+            let line = line.map_err(StreamError::WatchBroken)?;
+            self.heard(environment);
+            if !line.is_empty() {
+                self.take_line(&line, revision)?;
+            }
+        }
+    }
+
+    fn take_line(&self, line: &str, revision: &mut String) -> Result<(), StreamError> {
+        let event: WatchLine<'_> = serde_json::from_str(line).map_err(StreamError::WatchBody)?;
+        let body = event.object.get();
+        if event.kind == "ERROR" {
+            let status: Status = serde_json::from_str(body).map_err(StreamError::WatchBody)?;
+            return Err(StreamError::WatchStatus { code: status.code, message: status.message });
+        }
+        let metadata = serde_json::from_str::<MetadataOnly>(body).map_err(StreamError::WatchBody)?.metadata;
+        let change = match event.kind {
+            "ADDED" | "MODIFIED" => self.decode(body).map(|object| self.shared.cache.apply(object)),
+            "DELETED" => {
+                let key = ObjectKey::new(metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+                self.shared.cache.remove(&key)
+            }
+            // BOOKMARK, and whatever a later server may add.
+            _ => None,
+        };
+        if let Some(change) = change {
+            self.dispatch(&change);
+        }
+        if let Some(reached) = metadata.resource_version {
+            let number = reached.parse().unwrap_or(0);
+            *revision = reached;
+            self.shared.seen.send_modify(|seen| *seen = number.max(*seen));
+        }
+        Ok(())
+    }
+
+    /// Decodes one object. One that this version cannot read is reported and left out: it must not stop the others.
+    fn decode(&self, body: &str) -> Option<K> {
+        match serde_json::from_str(body) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                let metadata = serde_json::from_str::<MetadataOnly>(body).map(|object| object.metadata);
+                let name = metadata.ok().and_then(|metadata| metadata.name).unwrap_or_default();
+                tracing::error!(informer.kind = %self.kind(), object.name = %name, %error, "object cannot be decoded");
+                None
+            }
+        }
+    }
+
+    fn heard(&self, environment: &Environment) {
+        *self.shared.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(environment.now());
+    }
+
+    fn collection(&self) -> Request {
+        Request::new(K::url_path(&self.shared.dynamic, None))
+    }
+}
