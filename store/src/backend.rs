@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 
 /// The store's global version: strictly increasing, never reused. 0 means "before anything".
 pub type Revision = u64;
@@ -72,6 +72,15 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The key it is about.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
 /// Writes that happen together, or not at all, when every precondition holds. All get the same revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Transaction {
@@ -121,6 +130,18 @@ pub struct Event {
 /// All events of one revision arrive in one item, in key order. The stream ends with an error or never.
 pub type WatchStream = BoxStream<'static, Result<Vec<Event>, Error>>;
 
+/// One step of history, as [`Backend::changes`] delivers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Everything up to and including this revision has now been delivered.
+    pub revision: Revision,
+    /// The events of this revision under the prefix, in key order; empty when it only touched other keys.
+    pub events: Vec<Event>,
+}
+
+/// Revisions strictly increase. The stream ends with an error or never.
+pub type ChangeStream = BoxStream<'static, Result<Changes, Error>>;
+
 /// Versioned key-value storage with watch. An acknowledged write is on disk.
 #[async_trait]
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
@@ -133,11 +154,26 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Writes when the preconditions hold.
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error>;
 
-    /// Streams every event under `prefix` with a revision greater than `after`, without gap or duplicate.
+    /// Streams every event under `prefix` with a revision greater than `after`, without gap or duplicate, and how far
+    /// it has got when other keys change: a consumer that has seen [`Changes`] of revision R knows everything up to R.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when history after `after` is gone, at once or as the stream's last item.
-    async fn watch(&self, prefix: &[u8], after: Revision) -> Result<WatchStream, Error>;
+    /// [`Error::Compacted`] when history after `after` is gone, at once or as the stream's last item;
+    /// [`Error::Future`] when `after` has not happened yet.
+    async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error>;
+
+    /// [`Backend::changes`] without the progress: only the events.
+    ///
+    /// # Errors
+    /// As [`Backend::changes`].
+    async fn watch(&self, prefix: &[u8], after: Revision) -> Result<WatchStream, Error> {
+        let changes = self.changes(prefix, after).await?;
+        let events = changes.try_filter_map(|change| async move {
+            let has_events = !change.events.is_empty();
+            Ok(has_events.then_some(change.events))
+        });
+        Ok(events.boxed())
+    }
 
     /// Returns the newest committed revision, linearizably.
     async fn revision(&self) -> Result<Revision, Error>;

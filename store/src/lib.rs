@@ -3,8 +3,14 @@
 //! Owns durability and revisions. Knows nothing of kinds, users or HTTP. Only the API server depends on it.
 
 mod backend;
+pub mod embedded;
+mod health;
+mod retention;
 
 pub use backend::{
-    Backend, Compare, Error, Event, EventKind, KeyValue, Operation, Range, RangeResult, Revision, Transaction,
-    TransactionResult, WatchStream,
+    Backend, ChangeStream, Changes, Compare, Error, Event, EventKind, KeyValue, Operation, Range, RangeResult,
+    Revision, Transaction, TransactionResult, WatchStream,
 };
+pub use embedded::Embedded;
+pub use health::{Health, State};
+pub use retention::{Retention, plan_compaction};
