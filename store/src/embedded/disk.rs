@@ -137,7 +137,7 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
 }
 
 fn fill(file: &File, bytes: u64) -> io::Result<()> {
-    const CHUNK: [u8; 65_536] = [0; 65_536];
+    static CHUNK: [u8; 65_536] = [0; 65_536];
     let mut offset = 0;
     while offset < bytes {
         file.write_all_at(&CHUNK, offset)?;

@@ -289,7 +289,7 @@ impl Writer {
             step = self.commit(vec![Job::Compact { revision, reply }]);
             compaction = answer.try_recv().unwrap_or_else(|_| Err(closed()));
         }
-        let failure = compaction.err().or(space.err());
+        let failure = compaction.and(space).err();
         let mut health = self.shared.health();
         match failure {
             None => {

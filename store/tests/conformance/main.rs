@@ -1,5 +1,7 @@
 //! What every backend must do, as one suite run on each of them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod concurrent;
 mod durable;
 mod harness;
