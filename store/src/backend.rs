@@ -142,15 +142,6 @@ pub struct Changes {
 /// Revisions strictly increase. The stream ends with an error or never.
 pub type ChangeStream = BoxStream<'static, Result<Changes, Error>>;
 
-/// The events of a stream of changes, without the progress.
-pub(crate) fn events_only(changes: ChangeStream) -> WatchStream {
-    let events = changes.try_filter_map(|changes| async move {
-        let has_events = !changes.events.is_empty();
-        Ok(has_events.then_some(changes.events))
-    });
-    events.boxed()
-}
-
 /// Versioned key-value storage with watch. An acknowledged write is on disk.
 #[async_trait]
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
@@ -163,26 +154,26 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Writes when the preconditions hold.
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error>;
 
-    /// Streams every event under `prefix` with a revision greater than `after`, without gap or duplicate.
+    /// Streams every event under `prefix` with a revision greater than `after`, without gap or duplicate, and how far
+    /// it has got when other keys change: a consumer that has seen [`Changes`] of revision R knows everything up to R,
+    /// so it can wait for what [`Backend::revision`] says.
     ///
     /// # Errors
     /// [`Error::Compacted`] when history after `after` is gone, at once or as the stream's last item;
     /// [`Error::Future`] when `after` has not happened yet.
-    async fn watch(&self, prefix: &[u8], after: Revision) -> Result<WatchStream, Error>;
+    async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error>;
 
-    /// [`Backend::watch`] that also tells how far it has got when only other keys changed: a consumer that has seen
-    /// [`Changes`] of revision R knows everything under `prefix` up to R. Whoever waits for [`Backend::revision`] to
-    /// arrive should read this one. The provided method tells of events only; a backend whose revisions can pass
-    /// without an event under the prefix replaces it.
+    /// [`Backend::changes`] without the progress: only the events.
     ///
     /// # Errors
-    /// As [`Backend::watch`].
-    async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
-        let changes = self.watch(prefix, after).await?.try_filter_map(|events| async move {
-            let revision = events.first().map(|event| event.current.mod_revision);
-            Ok(revision.map(|revision| Changes { revision, events }))
+    /// As [`Backend::changes`].
+    async fn watch(&self, prefix: &[u8], after: Revision) -> Result<WatchStream, Error> {
+        let changes = self.changes(prefix, after).await?;
+        let events = changes.try_filter_map(|change| async move {
+            let has_events = !change.events.is_empty();
+            Ok(has_events.then_some(change.events))
         });
-        Ok(changes.boxed())
+        Ok(events.boxed())
     }
 
     /// Returns the newest committed revision, linearizably.

@@ -27,10 +27,9 @@ use self::schema::{FORMAT, LOG, META, META_FORMAT, VERSIONS};
 use self::shared::{Shared, closed};
 use self::space::{Guarded, SpaceState};
 use self::writer::{Job, Writer};
-use crate::backend::events_only;
 use crate::{
     Backend, ChangeStream, Error, Health, KeyValue, Operation, Range, RangeResult, Retention, Revision, State,
-    Transaction, TransactionResult, WatchStream,
+    Transaction, TransactionResult,
 };
 
 /// Writers wait beyond so many KiB of queued writes.
@@ -165,10 +164,6 @@ impl Backend for Embedded {
         let permit = Arc::clone(&self.queue).acquire_many_owned(kib).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Commit { transaction, bytes, reply, permit }, answer).await
-    }
-
-    async fn watch(&self, prefix: &[u8], after: Revision) -> Result<WatchStream, Error> {
-        self.changes(prefix, after).await.map(events_only)
     }
 
     async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
