@@ -148,8 +148,12 @@ impl TypeId {
 impl Type {
     /// Finds a field by its JSON name, in the exact case.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let index = self.fields.binary_search_by(|field| field.name.cmp(name)).ok()?;
-        Some(&self.fields[index])
+        self.index_of(name).map(|index| &self.fields[index])
+    }
+
+    /// Finds the position of a field in [`Type::fields`].
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.fields.binary_search_by(|field| field.name.cmp(name)).ok()
     }
 
     /// Returns `io.k8s.api.apps.v1.Deployment`.
