@@ -1,1 +1,227 @@
-//! What this agent created on this host.
+//! What this agent created on this host: the proof, beside labels, that something is ours to remove.
+//!
+//! A file per pod says that we began to make things for it. A secret key seals the names of its containers: labels can
+//! be baked into any image, the seal cannot. A new data directory has a new key and so owns nothing of an old one.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    config::{Owner, identity_of},
+    engine::ContainerSummary,
+    ids::PodUid,
+};
+
+/// The ledger. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    directory: Arc<Path>,
+    key: Arc<[u8]>,
+    owner: Owner,
+    entries: Arc<Mutex<BTreeMap<PodUid, LedgerEntry>>>,
+}
+
+/// What the ledger says of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger: cannot {step} {path}")]
+pub struct LedgerError {
+    step: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Ledger {
+    /// Opens the ledger in `directory`, making it and its key if they are not there.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written.
+    pub fn open(directory: &Path, owner: Owner) -> Result<Self, LedgerError> {
+        fs::create_dir_all(directory).map_err(at("create", directory))?;
+        let key = load_key(&directory.join("key"))?;
+        let mut entries = BTreeMap::new();
+        for file in fs::read_dir(directory).map_err(at("read", directory))? {
+            let path = file.map_err(at("read", directory))?.path();
+            let uid = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            if let Some(uid) = uid.and_then(PodUid::new) {
+                // A file that a crash cut short still says that the pod was ours.
+                let entry = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                let unknown = LedgerEntry { namespace: String::new(), name: String::new() };
+                entries.insert(uid, entry.unwrap_or(unknown));
+            }
+        }
+        let entries = Arc::new(Mutex::new(entries));
+        Ok(Self { directory: directory.into(), key: key.into(), owner, entries })
+    }
+
+    /// Enters a pod before anything is made for it; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When the entry cannot be written.
+    pub async fn enter(&self, pod: &PodUid, entry: LedgerEntry) -> Result<(), LedgerError> {
+        if self.contains(pod) {
+            return Ok(());
+        }
+        let path = self.path(pod);
+        let bytes = serde_json::to_vec(&entry).unwrap_or_default();
+        let written = path.clone();
+        let write = tokio::task::spawn_blocking(move || write_durably(&written, &bytes));
+        write.await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(at("write", &path))?;
+        self.lock().insert(pod.clone(), entry);
+        Ok(())
+    }
+
+    /// Forgets a pod of which nothing is left.
+    ///
+    /// # Errors
+    /// When the entry cannot be removed.
+    pub fn forget(&self, pod: &PodUid) -> Result<(), LedgerError> {
+        self.lock().remove(pod);
+        let path = self.path(pod);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &path)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether something was made for this pod.
+    pub fn contains(&self, pod: &PodUid) -> bool {
+        self.lock().contains_key(pod)
+    }
+
+    /// The pods for which something was made.
+    pub fn pods(&self) -> Vec<(PodUid, LedgerEntry)> {
+        self.lock().iter().map(|(uid, entry)| (uid.clone(), entry.clone())).collect()
+    }
+
+    /// Seals a container's name (HMAC-SHA256 with the ledger's key).
+    pub fn seal(&self, container_name: &str) -> String {
+        let pad =
+            |byte: u8| -> Vec<u8> { (0..64).map(|index| self.key.get(index).copied().unwrap_or(0) ^ byte).collect() };
+        let inner = Sha256::new().chain_update(pad(0x36)).chain_update(container_name.as_bytes()).finalize();
+        let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+        outer.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether this agent made the container: labels of this cluster and node, an entry for its pod, and our seal on
+    /// its name.
+    pub fn owns(&self, container: &ContainerSummary) -> bool {
+        let Some(identity) = identity_of(&container.labels) else { return false };
+        identity.owner == self.owner
+            && identity.name() == container.name
+            && identity.seal == self.seal(&container.name)
+            && self.contains(&identity.pod)
+    }
+
+    fn path(&self, pod: &PodUid) -> PathBuf {
+        self.directory.join(format!("{pod}.json"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodUid, LedgerEntry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load_key(path: &Path) -> Result<Vec<u8>, LedgerError> {
+    match fs::read(path) {
+        Ok(key) if key.len() == 32 => return Ok(key),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(at("read", path)(error)),
+    }
+    let key: [u8; 32] = rand::random();
+    let fresh = path.with_extension("new");
+    write_durably(&fresh, &key).map_err(at("write", &fresh))?;
+    fs::rename(&fresh, path).map_err(at("write", path))?;
+    Ok(key.to_vec())
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    if let Some(parent) = path.parent() {
+        fs::File::open(parent)?.sync_data()?;
+    }
+    Ok(())
+}
+
+fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::ContainerIdentity, engine::ContainerPhase, ids::ContainerId};
+
+    fn owner() -> Owner {
+        Owner { cluster: "c".to_owned(), node: "n".to_owned() }
+    }
+
+    fn container(ledger: &Ledger, uid: &PodUid) -> ContainerSummary {
+        let mut identity = ContainerIdentity {
+            owner: owner(),
+            pod: uid.clone(),
+            namespace: "default".to_owned(),
+            pod_name: "web".to_owned(),
+            container: "app".to_owned(),
+            attempt: 0,
+            hash: "h".to_owned(),
+            seal: String::new(),
+        };
+        identity.seal = ledger.seal(&identity.name());
+        ContainerSummary {
+            id: ContainerId::new("0123456789ab").expect("hexadecimal"),
+            name: identity.name(),
+            labels: identity.labels(),
+            phase: ContainerPhase::Running,
+            image_id: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_sealed_containers_of_entered_pods_are_ours() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let uid = PodUid::new("u-1").expect("uid");
+        let ledger = Ledger::open(dir.path(), owner()).expect("open");
+        let ours = container(&ledger, &uid);
+        assert!(!ledger.owns(&ours), "no entry yet");
+        let entry = LedgerEntry { namespace: "default".to_owned(), name: "web".to_owned() };
+        ledger.enter(&uid, entry).await.expect("enter");
+        assert!(ledger.owns(&ours));
+
+        let mut look_alike = ours.clone();
+        look_alike.name = "drover_app_web_default_u-1_1".to_owned();
+        assert!(!ledger.owns(&look_alike), "copied labels under another name");
+        let mut forged = ours.clone();
+        forged.labels.insert("dev.drover.seal".to_owned(), "00".repeat(16));
+        assert!(!ledger.owns(&forged), "labels without our seal");
+
+        let again = Ledger::open(dir.path(), owner()).expect("open again");
+        assert!(again.owns(&ours), "entry and key outlive the agent");
+        let other = tempfile::tempdir().expect("temp dir");
+        assert!(!Ledger::open(other.path(), owner()).expect("open").owns(&ours), "another ledger owns nothing");
+        again.forget(&uid).expect("forget");
+        assert!(!again.owns(&ours));
+    }
+}
