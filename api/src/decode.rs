@@ -6,7 +6,7 @@
 
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use serde::de::DeserializeSeed as _;
