@@ -4,6 +4,7 @@
 
 mod backend;
 pub mod embedded;
+pub mod etcd;
 mod health;
 mod retention;
 
@@ -12,5 +13,6 @@ pub use backend::{
     Revision, Transaction, TransactionResult, WatchStream,
 };
 pub use embedded::Embedded;
+pub use etcd::Etcd;
 pub use health::{Health, State};
 pub use retention::{Retention, plan_compaction};

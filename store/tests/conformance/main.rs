@@ -4,6 +4,7 @@
 
 mod concurrent;
 mod durable;
+mod etcd;
 mod harness;
 mod read;
 mod watch;
@@ -17,6 +18,17 @@ macro_rules! suite {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     crate::$area::$case(&mut crate::harness::Embedded::start()).await;
+                }
+            )+)+
+        }
+
+        mod on_etcd {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    if let Some(mut etcd) = crate::etcd::Server::start().await {
+                        crate::$area::$case(&mut etcd).await;
+                    }
                 }
             )+)+
         }
