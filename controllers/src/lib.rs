@@ -6,6 +6,12 @@
 
 pub mod runtime;
 
+pub mod objects;
+
+pub mod replicaset;
+
+pub mod scheduler;
+
 mod manager;
 
 pub use manager::{Config, ConfigError, Context, names, run};

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{Cluster, Controller, Environment, Recorder, WorkQueue, runner};
+use crate::scheduler::{self, Strategy};
 
 /// What the controllers need to know besides what the API tells them.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Config {
     pub node_prefix_len: u8,
     /// The cluster's CA certificates in PEM, published in every namespace.
     pub ca_pem: String,
+    /// How the scheduler chooses among the nodes that fit, where a pod does not say.
+    pub placement: Strategy,
     /// Time and randomness.
     pub environment: Environment,
 }
@@ -31,6 +34,7 @@ impl Config {
             cluster_cidr: "10.128.0.0/9".to_owned(),
             node_prefix_len: 22,
             ca_pem: String::new(),
+            placement: Strategy::default(),
             environment: Environment::system(),
         }
     }
@@ -75,7 +79,7 @@ struct Entry {
     register: fn(&Context, &WorkQueue) -> Arc<dyn Controller>,
 }
 
-const CONTROLLERS: &[Entry] = &[];
+const CONTROLLERS: &[Entry] = &[Entry { name: "replicaset", workers: 16, register: crate::replicaset::register }];
 
 /// Returns the names of all controllers.
 pub fn names() -> impl Iterator<Item = &'static str> {

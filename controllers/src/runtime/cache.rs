@@ -13,6 +13,8 @@ use super::ObjectKey;
 pub enum Index {
     /// The uid of each owner reference.
     Owner,
+    /// The namespace of a Pod that nobody controls.
+    Orphan,
     /// `spec.nodeName` of a Pod.
     Node,
     /// The Service that an EndpointSlice belongs to, as `namespace/name`.
@@ -81,6 +83,17 @@ impl<K: Resource> Cache<K> {
         let state = self.read();
         let range = state.objects.range(first..);
         range.take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Returns the keys of a namespace whose names start with `prefix`.
+    pub fn keys_with_prefix(&self, namespace: &str, prefix: &str) -> Vec<ObjectKey> {
+        let first = ObjectKey::new(namespace, prefix);
+        let state = self.read();
+        let range = state.objects.range(first..);
+        range
+            .take_while(|(key, _)| key.namespace == namespace && key.name.starts_with(prefix))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Returns the objects that have `value` in an index, in key order. An index the cache lacks finds nothing.

@@ -63,7 +63,12 @@ impl Cluster {
             pods: Resource::new(
                 client.clone(),
                 (),
-                vec![(Index::Owner, owner_uids::<Pod>), (Index::Node, node_of), (Index::Claim, claims_of)],
+                vec![
+                    (Index::Owner, owner_uids::<Pod>),
+                    (Index::Node, node_of),
+                    (Index::Orphan, orphanage_of),
+                    (Index::Claim, claims_of),
+                ],
                 None,
             ),
             replica_sets: Resource::new(client.clone(), (), vec![(Index::Owner, owner_uids::<ReplicaSet>)], None),
@@ -134,6 +139,11 @@ fn plain<K: Object + kube::Resource<DynamicType = ()>>(client: &kube::Client) ->
 
 fn node_of(pod: &Pod) -> Vec<String> {
     pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect()
+}
+
+fn orphanage_of(pod: &Pod) -> Vec<String> {
+    let orphan = crate::objects::owners::controller_of(&pod.metadata).is_none();
+    pod.metadata.namespace.iter().filter(|_| orphan).cloned().collect()
 }
 
 fn claims_of(pod: &Pod) -> Vec<String> {

@@ -1,0 +1,5 @@
+//! Pure questions about objects that several controllers ask.
+
+pub mod owners;
+pub mod pods;
+pub mod selector;
