@@ -6,8 +6,8 @@
 //! ```text
 //! package <short name> <OpenAPI prefix> <apiVersion>
 //! object|type <Name> [atomic]          an `object` carries apiVersion and kind
-//!   <number> <name>[!] <type> <word>*  `!`: required; the number is the field's on the protobuf wire
-//!   <number> ... <Name>                the fields of another type beside ours; on the wire a message of their own
+//!   <number> <name>[!] <type>[?] <word>*  `!`: required, `?`: a zero differs from nothing; the number is the wire's
+//!   <number> ... <Name>                   the fields of another type beside ours; on the wire a message of their own
 //! ```
 //! A type is `string int32 int64 bool bytes time microtime duration quantity intOrString any fields`, the name of a
 //! type (of another package: `meta.v1.ObjectMeta`), `list<T>`, `map<T>` (keys are strings) or `items<T>` (a list that
@@ -59,6 +59,9 @@ pub struct Field {
     pub number: u32,
     /// Whether an object without it is invalid by its OpenAPI schema.
     pub is_required: bool,
+    /// Whether a zero says something else than an absent value: `replicas: 0`. The protobuf wire sends the zeros of all
+    /// other scalars too, where they mean nothing.
+    pub is_nullable: bool,
     /// Whether it comes from an inlined type, where [`Field::number`] belongs.
     pub is_inlined: bool,
     /// How server-side apply merges it.

@@ -80,6 +80,7 @@ fn plain(name: &'static str) -> Field {
         ty: FieldType::String,
         number: 0,
         is_required: false,
+        is_nullable: false,
         is_inlined: false,
         list: ListType::Unstated,
         merge: Merge::Never,
@@ -104,7 +105,8 @@ fn add_field(line: &'static str, ty: &mut Type, ids: &Ids) -> Result<(), Error> 
     let mut field = plain(name.trim_end_matches('!'));
     field.number = number;
     field.is_required = name.ends_with('!');
-    field.ty = parse_type(field_type, ty.package, ids)?;
+    field.is_nullable = field_type.ends_with('?');
+    field.ty = parse_type(field_type.trim_end_matches('?'), ty.package, ids)?;
     for word in words {
         add_word(word, &mut field).ok_or(Error::Line(line))?;
     }
