@@ -1,0 +1,166 @@
+//! The one watch on the backend: applies whole revisions in order, reconnects, rebuilds after compaction.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use drover_store::{Backend, Changes, Error, EventKind, KeyValue, Range, Revision};
+use futures::StreamExt;
+use imbl::OrdMap;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache, KindCache,
+    object::Object,
+    snapshot::{Event, RING_BYTES, RING_EVENTS},
+};
+
+/// First pause after a lost watch; doubled up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Readers are stale while we wait, so the pause stays short.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How far back the first fill starts, so that clients of an earlier process can resume their watches.
+const HISTORY: Revision = 4096;
+
+type Entry = (Arc<str>, Arc<Object>);
+
+pub(super) async fn start(
+    cache: Arc<Cache>,
+    backend: Arc<dyn Backend>,
+    root: &'static str,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>, Error> {
+    let target = backend.revision().await?;
+    let from = rebuild(&cache, &*backend, root, Some(target.saturating_sub(HISTORY))).await?;
+    tracing::debug!(from, target, "cache filled, replaying recent history");
+    let filled = Arc::clone(&cache);
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            // Cancel-safe: a dropped feed only stops applying, between whole revisions.
+            () = run(cache, backend, root) => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
+    // The replay ends by itself; when it cannot reach the target, reads answer 504 and the log says why.
+    if let Err(error) = filled.wait_for(target).await {
+        tracing::warn!(%error, "cache is behind the store at start");
+    }
+    Ok(task)
+}
+
+async fn run(cache: Arc<Cache>, backend: Arc<dyn Backend>, root: &'static str) {
+    let mut pause = BACKOFF_MIN;
+    loop {
+        let before = cache.applied();
+        let error = follow(&cache, &*backend, root).await;
+        if cache.applied() > before {
+            pause = BACKOFF_MIN;
+        }
+        tracing::warn!(error = %error, after = cache.applied(), "the watch on the store ended, reconnecting");
+        let compacted = matches!(error, Error::Compacted { .. });
+        if compacted && rebuild(&cache, &*backend, root, None).await.is_ok() {
+            continue;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Applies the stream until it ends, and says why it did.
+async fn follow(cache: &Cache, backend: &dyn Backend, root: &str) -> Error {
+    let mut stream = match backend.changes(root.as_bytes(), cache.applied()).await {
+        Ok(stream) => stream,
+        Err(error) => return error,
+    };
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(changes) => apply(cache, &changes),
+            Err(error) => return error,
+        }
+    }
+    Error::Unavailable("the stream ended".to_owned())
+}
+
+/// Applies the events of one revision: first to every kind, then to the revision that readers wait for.
+fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
+    let revision = *revision;
+    if revision <= cache.applied() {
+        return;
+    }
+    let mut by_kind: BTreeMap<usize, Vec<(Arc<str>, Option<Object>)>> = BTreeMap::new();
+    for event in events {
+        let Some((index, kind_cache, key)) = locate(cache, &event.current.key) else { continue };
+        let object = match event.kind {
+            EventKind::Put => match Object::decode(kind_cache.kind, event.current.mod_revision, &event.current.value) {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    tracing::error!(key = %key, error = %error, "ignoring a stored value that is no object");
+                    continue;
+                }
+            },
+            EventKind::Delete => None,
+        };
+        by_kind.entry(index).or_default().push((key, object));
+    }
+    for (index, changes) in by_kind {
+        publish(&cache.kinds[index], revision, changes);
+    }
+    cache.applied.send_replace(revision);
+}
+
+fn publish(cache: &KindCache, revision: Revision, changes: Vec<(Arc<str>, Option<Object>)>) {
+    cache.state.send_modify(|snapshot| {
+        for (key, object) in changes {
+            let previous = snapshot.objects.get(&key).cloned();
+            if object.is_some() || previous.is_some() {
+                snapshot.apply(Event::new(revision, key, object.map(Arc::new), previous));
+            }
+        }
+        snapshot.trim(RING_EVENTS, RING_BYTES);
+    });
+}
+
+fn locate<'a>(cache: &'a Cache, key: &[u8]) -> Option<(usize, &'a KindCache, Arc<str>)> {
+    let index = cache.kinds.iter().position(|kind| key.starts_with(&kind.prefix))?;
+    let kind_cache = &cache.kinds[index];
+    let name = std::str::from_utf8(&key[kind_cache.prefix.len()..]).ok()?;
+    Some((index, kind_cache, name.into()))
+}
+
+/// Lists everything at `at` (or as close to it as history allows; `None`: now) and starts every cache over from there.
+async fn rebuild(cache: &Cache, backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<Revision, Error> {
+    let (items, revision) = list(backend, root, at).await?;
+    let mut fills: Vec<Vec<Entry>> = cache.kinds.iter().map(|_| Vec::new()).collect();
+    for item in items {
+        let Some((index, kind_cache, key)) = locate(cache, &item.key) else { continue };
+        match Object::decode(kind_cache.kind, item.mod_revision, &item.value) {
+            Ok(object) => fills[index].push((key, Arc::new(object))),
+            Err(error) => tracing::error!(key = %key, error = %error, "ignoring a stored value that is no object"),
+        }
+    }
+    for (kind_cache, entries) in cache.kinds.iter().zip(fills) {
+        let objects: OrdMap<Arc<str>, Arc<Object>> = entries.into_iter().collect();
+        kind_cache.state.send_modify(|snapshot| *snapshot = snapshot.rebuilt(objects, revision));
+    }
+    cache.applied.send_replace(revision);
+    Ok(revision)
+}
+
+async fn list(backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<(Vec<KeyValue>, Revision), Error> {
+    let range = |at| Range { prefix: root.to_owned().into(), at, ..Range::default() };
+    let mut wanted = at.filter(|revision| *revision > 0);
+    if let Some(revision) = wanted {
+        match backend.range(range(Some(revision))).await {
+            Ok(found) => return Ok((found.items, revision)),
+            Err(Error::Compacted { oldest }) => wanted = Some(oldest),
+            Err(Error::Future { .. }) => wanted = None,
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(oldest) = wanted
+        && let Ok(found) = backend.range(range(Some(oldest))).await
+    {
+        return Ok((found.items, oldest));
+    }
+    let found = backend.range(range(None)).await?;
+    Ok((found.items, found.revision))
+}

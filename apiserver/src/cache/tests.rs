@@ -1,0 +1,1 @@
+//! The cache against a backend.

@@ -1,0 +1,110 @@
+//! Reading the state a write starts from, and committing the write against it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use drover_api::{
+    kinds::{Durability, Kind},
+    object::metadata_mut,
+    status::ApiError,
+};
+use drover_store::{Compare, Operation, Revision, Transaction, TransactionResult};
+use serde_json::Value;
+
+use super::{Registry, from_store, keys};
+use crate::{
+    admission::Effects,
+    cache::{Object, ObjectError},
+};
+
+/// One object of one kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// The kind that is stored.
+    pub(super) kind: &'static Kind,
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+}
+
+/// How a commit ended.
+#[derive(Debug)]
+pub(super) enum Written {
+    Committed(Revision),
+    /// The object itself is in another state than expected.
+    Changed,
+    /// Something else that the write depends on has changed.
+    Outdated,
+}
+
+/// How one object is to change.
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    Put(&'a Bytes),
+    Delete,
+}
+
+impl Target<'_> {
+    pub(super) fn key(&self) -> Bytes {
+        keys::key(self.kind, self.namespace, self.name).into()
+    }
+}
+
+impl Registry {
+    /// Returns the object to start a write from: the cached state, or with `fresh` the store's.
+    pub(super) async fn current(&self, target: Target<'_>, fresh: bool) -> Result<Option<Arc<Object>>, ApiError> {
+        if !fresh && let Some(object) = self.peek(target.kind, target.namespace, target.name) {
+            return Ok(Some(object));
+        }
+        let found = self.backend(target.kind).get(&target.key()).await.map_err(|error| from_store(&error))?;
+        let Some(found) = found else { return Ok(None) };
+        let object = Object::decode(target.kind, found.mod_revision, &found.value).map_err(|error| broken(&error))?;
+        Ok(Some(Arc::new(object)))
+    }
+
+    /// Writes one object whose stored state must be of revision `expected` (0: must not exist), with its effects.
+    pub(super) async fn commit(
+        &self,
+        target: Target<'_>,
+        expected: Revision,
+        change: Change<'_>,
+        effects: Effects,
+    ) -> Result<Written, ApiError> {
+        let key = target.key();
+        let mut compares = vec![Compare { key: key.clone(), mod_revision: expected }];
+        let mut operations = vec![match change {
+            Change::Put(value) => Operation::Put { key, value: value.clone() },
+            Change::Delete => Operation::Delete { key },
+        }];
+        // Effects concern durable keys; the memory-only class cannot be tied to them.
+        if target.kind.durability == Durability::Durable {
+            compares.extend(effects.compares);
+            operations.extend(effects.operations);
+        }
+        let transaction = Transaction { compares, operations };
+        match self.backend(target.kind).commit(transaction).await.map_err(|error| from_store(&error))? {
+            TransactionResult::Committed { revision } => Ok(Written::Committed(revision)),
+            TransactionResult::Conflict { current, .. } => {
+                let found = current.into_iter().next().flatten().map_or(0, |found| found.mod_revision);
+                Ok(if found == expected { Written::Outdated } else { Written::Changed })
+            }
+        }
+    }
+
+    /// Waits until admission sees every durable write acknowledged before now.
+    pub(super) async fn refresh_admission(&self) -> Result<(), ApiError> {
+        let revision = self.durable.revision().await.map_err(|error| from_store(&error))?;
+        self.durable_cache.wait_for(revision).await
+    }
+}
+
+/// Removes `resourceVersion`, which is never stored.
+pub(super) fn unversioned(mut object: Value) -> Value {
+    metadata_mut(&mut object).remove("resourceVersion");
+    object
+}
+
+/// 500 for a stored value that cannot be read.
+pub(super) fn broken(error: &ObjectError) -> ApiError {
+    tracing::error!(error = %error, "a stored object cannot be read");
+    ApiError::internal("a stored object cannot be read")
+}

@@ -1,0 +1,1 @@
+//! Requests through `route`, without a connection.
