@@ -12,11 +12,24 @@ use crate::Error;
 
 /// The disk under an embedded store.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens the data file, making it when there is none.
+    /// Opens the data file; `None` when there is none yet.
     ///
     /// # Errors
     /// Whatever the file system says.
-    fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+    fn open(&self) -> io::Result<Option<Box<dyn StorageBackend>>>;
+
+    /// Makes an empty file, which [`Disk::publish`] makes the data file once it is filled and synced. A crash in
+    /// between leaves no data file: redb cannot open one whose creation was cut short.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn create(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Makes the created file the data file, at once and durably.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn publish(&self) -> io::Result<()>;
 
     /// Sets space aside for the day the disk is full; does nothing when it is set aside already.
     ///
@@ -32,6 +45,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 }
 
 const DATA_FILE: &str = "store.redb";
+const NEW_DATA_FILE: &str = "store.redb.new";
 const LOCK_FILE: &str = "store.lock";
 const RESERVE_FILE: &str = "store.reserve";
 
@@ -64,12 +78,24 @@ impl Directory {
 }
 
 impl Disk for Directory {
-    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let path = self.path.join(DATA_FILE);
-        let file = private().truncate(false).open(path)?;
-        // The file's name must survive a crash as surely as what is acknowledged into it.
-        File::open(&self.path)?.sync_all()?;
+    fn open(&self) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        match File::options().read(true).write(true).open(self.path.join(DATA_FILE)) {
+            Ok(file) => Ok(Some(Box::new(DataFile(file)))),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    fn create(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let file = private().truncate(true).open(self.path.join(NEW_DATA_FILE))?;
         Ok(Box::new(DataFile(file)))
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        let new = self.path.join(NEW_DATA_FILE);
+        File::open(&new)?.sync_all()?;
+        fs::rename(new, self.path.join(DATA_FILE))?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn reserve(&self) -> io::Result<()> {

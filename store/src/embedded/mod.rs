@@ -186,20 +186,36 @@ impl Backend for Embedded {
     }
 }
 
-/// Opens the data file on `disk` and makes sure that the tables are there.
+/// Opens the data file on `disk`, making it when there is none.
 fn open_database(disk: &Arc<dyn Disk>, space: &Arc<SpaceState>, cache_bytes: usize) -> Result<Database, Error> {
-    let file = disk.open().map_err(|err| disk::io_error("data file", &err))?;
+    let io_error = |err| disk::io_error("data file", &err);
+    let file = match disk.open().map_err(io_error)? {
+        Some(file) => file,
+        None => {
+            let file = Guarded::new(disk.create().map_err(io_error)?, Arc::clone(disk), Arc::clone(space));
+            create_database(file)?;
+            disk.publish().map_err(io_error)?;
+            disk.open().map_err(io_error)?.ok_or_else(|| Error::Broken("the data file vanished".to_owned()))?
+        }
+    };
     let guarded = Guarded::new(file, Arc::clone(disk), Arc::clone(space));
     let database =
         Database::builder().set_cache_size(cache_bytes).create_with_backend(guarded).map_err(storage_error)?;
     match stored_format(&database)? {
         Some(FORMAT) => Ok(database),
         Some(other) => Err(Error::Broken(format!("data has format {other}, this version knows {FORMAT}"))),
-        None => {
-            create_tables(&database).map_err(storage_error)?;
-            Ok(database)
-        }
+        None => Err(Error::Broken("the data file is of something else".to_owned())),
     }
+}
+
+/// Fills a new file with empty tables.
+fn create_database(file: Guarded) -> Result<(), Error> {
+    let database = Database::builder().create_with_backend(file).map_err(storage_error)?;
+    let write = database.begin_write().map_err(transaction_error)?;
+    write.open_table(VERSIONS).map_err(storage_error)?;
+    write.open_table(LOG).map_err(storage_error)?;
+    write.open_table(META).map_err(storage_error)?.insert(META_FORMAT, FORMAT).map_err(storage_error)?;
+    write.commit().map_err(storage_error)
 }
 
 fn stored_format(database: &Database) -> Result<Option<u64>, Error> {
@@ -210,15 +226,6 @@ fn stored_format(database: &Database) -> Result<Option<u64>, Error> {
         Err(err) => return Err(storage_error(err)),
     };
     Ok(meta.get(META_FORMAT).map_err(storage_error)?.map(|format| format.value()))
-}
-
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
-    write.open_table(VERSIONS)?;
-    write.open_table(LOG)?;
-    write.open_table(META)?.insert(META_FORMAT, FORMAT)?;
-    write.commit()?;
-    Ok(())
 }
 
 /// Reads where the store stands, and whether compacted history was left behind by a crash.
