@@ -1,1 +1,29 @@
-//! The pod network of one host: name spaces, addresses, bridge and runtime wrapper.
+//! The pod network of one host: bridge, name spaces, addresses, forwarding rules and the runtime wrapper.
+//!
+//! Owns everything below the service proxy: after [`HostNetwork::start`] the bridge holds the gateway address and the
+//! host forwards, and [`HostNetwork`] serves the life cycle as its [`crate::seams::PodNetwork`]. What it makes outlives
+//! the agent: the kernel keeps name spaces and links, and one small record for each pod under the run directory says
+//! whose they are. Nothing without such a record is ever touched.
+
+mod address;
+mod bridge;
+mod cidr;
+mod daemon_json;
+mod files;
+mod forwarding;
+mod host;
+mod link;
+mod netns;
+mod records;
+mod runtime;
+
+pub use bridge::BridgeError;
+pub use cidr::{Cidr, CidrError};
+pub use daemon_json::DaemonJsonError;
+pub use files::{hostname, hosts_file, resolver_file};
+pub use forwarding::ForwardingError;
+pub use host::{HostNetwork, NetworkConfig, StartError};
+pub use link::LinkError;
+pub use netns::NetnsError;
+pub use records::{PodHostPorts, RecordError};
+pub use runtime::{Registration, RegistrationError, RuntimeConfig, register, unregister};

@@ -1,0 +1,258 @@
+//! The rtnetlink requests that the pod network needs, each idempotent.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use futures::TryStreamExt;
+use nix::libc::{EEXIST, ENODEV};
+use rtnetlink::{
+    Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    packet_route::{
+        AddressFamily,
+        link::{InfoBridgePort, InfoData, InfoVeth, LinkAttribute, LinkMessage},
+        route::RouteScope,
+    },
+};
+use tokio::task::AbortHandle;
+
+/// The name of a pod's link inside its name space.
+const POD_LINK: &str = "eth0";
+
+/// The loopback link has this index in every name space.
+const LOOPBACK_INDEX: u32 = 1;
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+pub struct LinkError {
+    step: String,
+    #[source]
+    source: Error,
+}
+
+/// A netlink socket in one name space: the one of the thread that opened it.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    handle: Handle,
+    connection: AbortHandle,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// What of a link matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) mtu: Option<u32>,
+    pub(super) controller: Option<u32>,
+    pub(super) hardware: Option<Vec<u8>>,
+}
+
+/// A pod's two ends.
+#[derive(Debug)]
+pub(super) struct Veth<'a> {
+    pub(super) host_name: &'a str,
+    pub(super) bridge: u32,
+    pub(super) mtu: u32,
+    pub(super) address: Ipv4Addr,
+    pub(super) namespace: BorrowedFd<'a>,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's name space; must run inside a tokio runtime.
+    pub(super) fn open() -> std::io::Result<Self> {
+        let (connection, handle, _) = new_connection()?;
+        Ok(Self { handle, connection: tokio::spawn(connection).abort_handle() })
+    }
+
+    /// The link of that name.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found {
+            Ok(message) => Ok(message.map(|message| describe(&message))),
+            Err(error) if is(&error, ENODEV) => Ok(None),
+            Err(source) => Err(LinkError { step: format!("look up link {name}"), source }),
+        }
+    }
+
+    /// Name and index of each port of a bridge.
+    pub(super) async fn ports(&self, bridge: u32) -> Result<Vec<(String, u32)>, LinkError> {
+        let failed = |source| LinkError { step: "list the links".to_owned(), source };
+        let mut links = self.handle.link().get().execute();
+        let mut ports = Vec::new();
+        while let Some(message) = links.try_next().await.map_err(failed)? {
+            let name = message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _other => None,
+            });
+            if describe(&message).controller == Some(bridge) {
+                ports.extend(name.map(|name| (name, message.header.index)));
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Removes a link, if it is there.
+    pub(super) async fn remove(&self, index: u32) -> Result<(), LinkError> {
+        let outcome = self.handle.link().del(index).execute().await;
+        unless(outcome, ENODEV, || format!("remove link {index}"))
+    }
+
+    /// Makes a bridge, unless there is one, and brings it up. Its hardware address is fixed: otherwise a bridge takes
+    /// the lowest of its ports' and every pod's ARP entry for the gateway goes stale when that port leaves.
+    pub(super) async fn ensure_bridge(&self, name: &str, mtu: u32, hardware: [u8; 6]) -> Result<u32, LinkError> {
+        let fresh = LinkBridge::new(name).mtu(mtu).address(hardware.to_vec()).up().build();
+        unless(self.handle.link().add(fresh).execute().await, EEXIST, || format!("create bridge {name}"))?;
+        let missing = || LinkError { step: format!("find bridge {name}"), source: Error::RequestFailed };
+        let link = self.find(name).await?.ok_or_else(missing)?;
+        let mut wanted = LinkUnspec::new_with_index(link.index).up();
+        if link.mtu != Some(mtu) {
+            wanted = wanted.mtu(mtu);
+        }
+        if link.hardware.as_deref() != Some(&hardware) {
+            wanted = wanted.address(hardware.to_vec());
+        }
+        let outcome = self.handle.link().set(wanted.build()).execute().await;
+        outcome.map_err(|source| LinkError { step: format!("bring up bridge {name}"), source })?;
+        Ok(link.index)
+    }
+
+    /// Gives a link an address.
+    pub(super) async fn ensure_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+        let outcome = self.handle.address().add(index, IpAddr::V4(address), prefix).execute().await;
+        unless(outcome, EEXIST, || format!("set address {address}/{prefix}"))
+    }
+
+    /// Sends traffic for a network out of a link without a next hop.
+    pub(super) async fn ensure_link_route(&self, index: u32, to: super::Cidr) -> Result<(), LinkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix())
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        unless(self.handle.route().add(route).execute().await, EEXIST, || format!("add the route to {to}"))
+    }
+
+    /// Makes a pod's link pair: one end on the bridge and up, the other in the pod's name space (it cannot come
+    /// up before it has its peer). `false` when a link of that name is there already.
+    pub(super) async fn create_veth(&self, veth: &Veth<'_>) -> Result<bool, LinkError> {
+        let peer = LinkUnspec::new_with_name(POD_LINK)
+            .setns_by_fd(veth.namespace.as_raw_fd())
+            .mtu(veth.mtu)
+            .address(hardware_address(veth.address).to_vec())
+            .build();
+        let pair = LinkVeth::new(veth.host_name, POD_LINK)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .controller(veth.bridge)
+            .mtu(veth.mtu)
+            .up()
+            .build();
+        match self.handle.link().add(pair).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is(&error, EEXIST) => Ok(false),
+            Err(source) => Err(LinkError { step: format!("create link {}", veth.host_name), source }),
+        }
+    }
+
+    /// Lets a bridge port talk to the bridge itself only. Pods reach each other through the host's IP stack, where the
+    /// rules are; on the wire of the bridge they could pretend to be one another.
+    pub(super) async fn isolate_port(&self, name: &str) -> Result<Link, LinkError> {
+        let missing = || LinkError { step: format!("find link {name}"), source: Error::RequestFailed };
+        let link = self.find(name).await?.ok_or_else(missing)?;
+        let port = LinkBridgePort::new(link.index).append_info_data(InfoBridgePort::Isolated(true)).build();
+        let outcome = self.handle.link().set_port(port).execute().await;
+        outcome.map_err(|source| LinkError { step: format!("isolate link {name}"), source })?;
+        Ok(link)
+    }
+
+    /// Sets up the inside of a pod's name space. `false` when it has no link to set up.
+    pub(super) async fn configure_pod(&self, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<bool, LinkError> {
+        let loopback = self.handle.link().set(LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build());
+        loopback.execute().await.map_err(|source| LinkError { step: "bring up lo".to_owned(), source })?;
+        let Some(link) = self.find(POD_LINK).await? else { return Ok(false) };
+        let up = self.handle.link().set(LinkUnspec::new_with_index(link.index).up().build()).execute().await;
+        up.map_err(|source| LinkError { step: format!("bring up {POD_LINK}"), source })?;
+        self.ensure_address(link.index, address, 32).await?;
+        let route =
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link.index).onlink().build();
+        unless(self.handle.route().add(route).execute().await, EEXIST, || "add the default route".to_owned())?;
+        Ok(true)
+    }
+
+    /// The MTU of the link that the default route leaves by.
+    pub(super) async fn uplink_mtu(&self) -> Result<Option<u32>, LinkError> {
+        let failed = |source| LinkError { step: "read the routes".to_owned(), source };
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = self.handle.route().get(query).execute();
+        let mut best: Option<(u32, u32)> = None;
+        while let Some(route) = routes.try_next().await.map_err(failed)? {
+            if let Some(candidate) = default_route(&route) {
+                best = Some(best.map_or(candidate, |known| known.min(candidate)));
+            }
+        }
+        let Some((_, index)) = best else { return Ok(None) };
+        let link = self.handle.link().get().match_index(index).execute().try_next().await;
+        let failed = |source| LinkError { step: "read the uplink".to_owned(), source };
+        Ok(link.map_err(failed)?.and_then(|message| describe(&message).mtu))
+    }
+}
+
+/// Metric and link of a default route of the main table.
+fn default_route(route: &rtnetlink::packet_route::route::RouteMessage) -> Option<(u32, u32)> {
+    use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader};
+    let header = &route.header;
+    let main = header.address_family == AddressFamily::Inet && header.table == RouteHeader::RT_TABLE_MAIN;
+    if header.destination_prefix_length != 0 || !main {
+        return None;
+    }
+    let (mut metric, mut link) = (0, None);
+    for attribute in &route.attributes {
+        if let RouteAttribute::Priority(value) = attribute {
+            metric = *value;
+        }
+        if let RouteAttribute::Oif(index) = attribute {
+            link = Some(*index);
+        }
+    }
+    link.map(|index| (metric, index))
+}
+
+/// A locally administered hardware address made from the IP address: a new pod under a reused address then needs no
+/// neighbour entry to expire anywhere.
+pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x0a, 0xd0, a, b, c, d]
+}
+
+fn describe(message: &LinkMessage) -> Link {
+    let mut link = Link { index: message.header.index, mtu: None, controller: None, hardware: None };
+    for attribute in &message.attributes {
+        if let LinkAttribute::Mtu(mtu) = attribute {
+            link.mtu = Some(*mtu);
+        }
+        if let LinkAttribute::Controller(index) = attribute {
+            link.controller = Some(*index);
+        }
+        if let LinkAttribute::Address(bytes) = attribute {
+            link.hardware = Some(bytes.clone());
+        }
+    }
+    link
+}
+
+fn is(error: &Error, errno: i32) -> bool {
+    matches!(error, Error::NetlinkError(message) if message.raw_code() == -errno)
+}
+
+fn unless(outcome: Result<(), Error>, expected: i32, step: impl FnOnce() -> String) -> Result<(), LinkError> {
+    match outcome {
+        Err(source) if !is(&source, expected) => Err(LinkError { step: step(), source }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
