@@ -73,7 +73,15 @@ pub fn decode_type(type_name: &str, body: &[u8], validation: FieldValidation) ->
 /// # Errors
 /// As [`decode`], but 422 for unknown fields, as Kubernetes answers to patches.
 pub fn check(kind: &Kind, object: Value, validation: FieldValidation) -> Result<Decoded, ApiError> {
-    let target = Target::of_kind(kind)?;
+    check_type(kind.type_name, object, validation)
+}
+
+/// As [`check`] for a type that is not the kind of its resource.
+///
+/// # Errors
+/// As [`check`]; 500 for a type that the table does not have.
+pub fn check_type(type_name: &str, object: Value, validation: FieldValidation) -> Result<Decoded, ApiError> {
+    let target = Target::of_type(type_name)?;
     target.match_version_and_kind(&object)?;
     let mut walk = Walk::default();
     let decoded = walk.seed(target.ty()).deserialize(object);
@@ -84,6 +92,11 @@ pub fn check(kind: &Kind, object: Value, validation: FieldValidation) -> Result<
     target.finish(object, walk.findings, validation).map_err(|strict| {
         ApiError::new(422, "Invalid", format!(" \"\" is invalid: patch: Invalid value: {}", strict.detail))
     })
+}
+
+/// Checks that an object says to be what it is taken for.
+pub(crate) fn match_type(type_name: &str, object: &Value) -> Result<(), ApiError> {
+    Target::of_type(type_name)?.match_version_and_kind(object)
 }
 
 /// What a body must turn out to be.

@@ -8,6 +8,7 @@ pub mod schema;
 
 pub mod decode;
 pub mod defaults;
+pub mod protobuf;
 pub mod validate;
 
 pub mod labels;

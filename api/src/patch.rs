@@ -47,7 +47,12 @@ pub fn strategic_merge(kind: &Kind, object: &Value, patch: &Value) -> Result<Val
 ///
 /// # Errors
 /// 400 when a list item lacks its merge key.
-pub fn three_way_strategic(kind: &Kind, original: &Value, modified: &Value, current: &Value) -> Result<Value, ApiError> {
+pub fn three_way_strategic(
+    kind: &Kind,
+    original: &Value,
+    modified: &Value,
+    current: &Value,
+) -> Result<Value, ApiError> {
     three_way::strategic(type_of(kind), original, modified, current)
 }
 

@@ -248,7 +248,8 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
+        // Quarters: serde_json does not promise to read other fractions back to the last bit.
+        any::<i16>().prop_map(|number| Value::from(f64::from(number) / 4.0)),
         prop::sample::select(vec!["", "a", "delete", "replace", "merge", "2024-05-01T10:00:00Z"]).prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];

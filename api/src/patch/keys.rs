@@ -50,7 +50,12 @@ pub(super) fn positions<'a>(items: impl IntoIterator<Item = &'a Value>, merge: M
 ///
 /// A list that a patch and the cluster both add to keeps the patch's order where the patch states one, and an item
 /// that only the cluster knows stays in front of what it was in front of.
-pub(super) fn order(items: Vec<Value>, wanted: &HashMap<Key, usize>, before: &HashMap<Key, usize>, merge: Merge) -> Vec<Value> {
+pub(super) fn order(
+    items: Vec<Value>,
+    wanted: &HashMap<Key, usize>,
+    before: &HashMap<Key, usize>,
+    merge: Merge,
+) -> Vec<Value> {
     let mut named = Vec::new();
     let mut others = Vec::new();
     for item in items {

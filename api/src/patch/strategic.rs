@@ -42,7 +42,9 @@ fn merge_object(
             fields.insert(name.to_owned(), list);
         }
     }
-    let handled = |key: &str| patch.contains_key(&format!("{SET_ORDER}{key}")) || patch.contains_key(&format!("{DELETE_FROM}{key}"));
+    let handled = |key: &str| {
+        patch.contains_key(&format!("{SET_ORDER}{key}")) || patch.contains_key(&format!("{DELETE_FROM}{key}"))
+    };
     for (key, value) in patch {
         let is_list = value.is_array() && handled(key);
         if directives::is_directive(key) || is_list {
@@ -240,10 +242,18 @@ impl Items {
 ///
 /// Service ports are merged by `port` alone, yet 53/TCP and 53/UDP are two ports: the one that agrees in the other
 /// keys is meant, and the first when none does (then the change changes those keys).
-fn choose(lookup: &Lookup, candidates: &[usize], items: &[Option<Value>], change: &Map<String, Value>) -> Option<usize> {
+fn choose(
+    lookup: &Lookup,
+    candidates: &[usize],
+    items: &[Option<Value>],
+    change: &Map<String, Value>,
+) -> Option<usize> {
     let agrees = |index: &&usize| {
         let item = items[**index].as_ref();
-        lookup.map_keys.iter().all(|key| change.get(*key).is_none_or(|wanted| item.and_then(|item| item.get(*key)) == Some(wanted)))
+        lookup
+            .map_keys
+            .iter()
+            .all(|key| change.get(*key).is_none_or(|wanted| item.and_then(|item| item.get(*key)) == Some(wanted)))
     };
     candidates.iter().find(agrees).or_else(|| candidates.first()).copied()
 }

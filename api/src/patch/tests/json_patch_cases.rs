@@ -36,7 +36,9 @@ fn a_failed_test_or_a_missing_path_is_422() {
 
 #[test]
 fn a_malformed_patch_is_400() {
-    for patch in [json!({}), json!([{"op": "frobnicate"}]), json!([{"op": "add", "path": "no-slash", "value": 1}]), json!([1])] {
+    for patch in
+        [json!({}), json!([{"op": "frobnicate"}]), json!([{"op": "add", "path": "no-slash", "value": 1}]), json!([1])]
+    {
         assert_eq!(refusal(&json!({}), &patch).code, 400, "{patch}");
     }
 }

@@ -83,7 +83,8 @@ fn holds(lookup: &Lookup, result: &Value, wanted: &Value) -> bool {
                 wanted.iter().map(|item| places.get(&keys::find(item, lookup.merge)?).copied()).collect();
             let item = Lookup { retain_keys: lookup.retain_keys, ..Lookup::plain(lookup.item()) };
             found.is_some_and(|found| {
-                found.is_sorted() && found.iter().zip(wanted).all(|(place, wanted)| holds(&item, &result[*place], wanted))
+                found.is_sorted()
+                    && found.iter().zip(wanted).all(|(place, wanted)| holds(&item, &result[*place], wanted))
             })
         }
         (result, wanted) => result == wanted,

@@ -83,8 +83,8 @@ fn the_member_of_a_union_is_switched() {
 #[test]
 fn finalizers_are_added_and_removed_one_by_one() {
     let meta = |list: &[&str]| json!({"metadata": {"finalizers": list}});
-    let patch =
-        three_way_strategic(deployment(), &meta(&["a", "b"]), &meta(&["b", "c"]), &meta(&["a", "b", "theirs"])).unwrap();
+    let patch = three_way_strategic(deployment(), &meta(&["a", "b"]), &meta(&["b", "c"]), &meta(&["a", "b", "theirs"]))
+        .unwrap();
     assert_eq!(
         patch,
         json!({"metadata": {
