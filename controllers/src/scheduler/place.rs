@@ -1,0 +1,71 @@
+//! The decision: one pod, the nodes, and which of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claims::ClaimRule;
+use super::filter::{Refusal, check};
+use super::index::Index;
+use super::rank::{Rank, Strategy};
+use super::shape::Shape;
+use super::trace::{Trace, message};
+
+/// Where a pod goes, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The node, or Kubernetes' sentence saying why there is none.
+    pub node: Result<String, String>,
+    /// The account for `droverctl why`.
+    pub trace: Trace,
+}
+
+/// Chooses a node for a pod. `draw` is the random number that the random strategy uses.
+///
+/// The same index, shape, claims and draw always give the same node: ties go to the first name.
+pub fn place(index: &mut Index, shape: &Shape, claims: &[ClaimRule], fallback: Strategy, draw: u64) -> Decision {
+    let strategy = shape.strategy.unwrap_or(fallback);
+    if let Some(why) = shape.unsupported {
+        let refusal = Refusal { reason: why.to_owned(), detail: String::new() };
+        let refusals = index.nodes().keys().map(|name| (name.clone(), refusal.clone())).collect();
+        return decide(strategy, &BTreeSet::new(), &refusals, 0);
+    }
+    if claims.is_empty() {
+        let class = index.class(shape, strategy);
+        return decide(strategy, &class.order, &class.refusals, draw);
+    }
+    // Claims belong to one pod, so nothing is gained by remembering verdicts that depend on them.
+    let mut order = BTreeSet::new();
+    let mut refusals = BTreeMap::new();
+    for (name, node) in index.nodes() {
+        match check(shape, claims, name, node) {
+            Ok(()) => {
+                order.insert((Rank::of(strategy, shape, name, node), name.clone()));
+            }
+            Err(refusal) => {
+                refusals.insert(name.clone(), refusal);
+            }
+        }
+    }
+    decide(strategy, &order, &refusals, draw)
+}
+
+fn decide(
+    strategy: Strategy,
+    order: &BTreeSet<(Rank, String)>,
+    refusals: &BTreeMap<String, Refusal>,
+    draw: u64,
+) -> Decision {
+    let chosen = match strategy {
+        Strategy::Spread | Strategy::Binpack => order.first(),
+        Strategy::Random => {
+            let count = u64::try_from(order.len().max(1)).unwrap_or(1);
+            order.iter().nth(usize::try_from(draw % count).unwrap_or(0))
+        }
+    };
+    let chosen = chosen.map(|(_, name)| name.as_str());
+    let trace = Trace::new(strategy, chosen, order.iter().map(|(rank, name)| (name.as_str(), rank)), refusals);
+    Decision { node: chosen.map(str::to_owned).ok_or_else(|| message(refusals)), trace }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
