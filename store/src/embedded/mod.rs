@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable};
@@ -98,6 +99,7 @@ impl Embedded {
             cache_bytes: options.cache_bytes,
             purging,
             freed: true,
+            shrink_at: Instant::now(),
         };
         let writer =
             spawn(writer, Arc::clone(&shared)).map_err(|err| Error::Broken(format!("writer thread: {err}")))?;

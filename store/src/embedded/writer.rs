@@ -26,6 +26,9 @@ const PURGE_AT_ONCE: usize = 1000;
 /// While the disk is full the writer looks for space this often.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// Shrinking keeps readers waiting, so it rests this many times as long as it took.
+const SHRINK_REST: u32 = 10;
+
 /// Something for the writer to do, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -87,6 +90,8 @@ pub(crate) struct Writer {
     pub(crate) purging: bool,
     /// Whether anything was freed since the data file was last shrunk.
     pub(crate) freed: bool,
+    /// Not before this is the data file shrunk again.
+    pub(crate) shrink_at: Instant,
 }
 
 impl Writer {
@@ -167,6 +172,12 @@ impl Writer {
             let mut tables = Tables::open(&write)?;
             for job in batch {
                 self.apply(job, &mut tables, &mut outcome, answers)?;
+            }
+            if self.space.is_full() && !outcome.changes.is_empty() {
+                // A delete is itself history. On a full disk it goes at once, else deletes would fill the reserve.
+                tables.compact(tables.revision)?;
+                outcome.compacted = Some(tables.revision);
+                outcome.purging = true;
             }
             if outcome.purging {
                 outcome.purged = tables.purge(PURGE_AT_ONCE)?;
@@ -311,9 +322,12 @@ impl Writer {
 
     /// Sets the reserve aside again, shrinking the data file for it when something in it was freed.
     fn regain_space(&mut self) -> Result<(), Error> {
-        if self.disk_reserve().is_err() && self.freed && !self.purging {
+        if self.disk_reserve().is_err() && self.freed && Instant::now() >= self.shrink_at {
             self.freed = false;
-            self.shrink()?;
+            let begun = Instant::now();
+            let shrunk = self.shrink();
+            self.shrink_at = Instant::now() + begun.elapsed() * SHRINK_REST;
+            shrunk?;
         }
         self.disk_reserve()?;
         self.space.leave_full();

@@ -129,6 +129,16 @@ pub(crate) fn is_transient(err: &etcd_client::Error) -> bool {
     }
 }
 
+/// Whether the request never left: no connection could be made, so even a write may be sent again.
+pub(crate) fn was_not_sent(err: &etcd_client::Error) -> bool {
+    match err {
+        // tonic keeps the type of this cause to itself; its name in the debug output is all there is. The test with
+        // a dead endpoint fails should that change.
+        etcd_client::Error::GRpcStatus(status) => format!("{status:?}").contains("ConnectError("),
+        _other => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

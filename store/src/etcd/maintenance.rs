@@ -6,7 +6,7 @@ use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
-use super::convert::{self, from_etcd, header_revision, to_etcd};
+use super::convert::{from_etcd, header_revision, to_etcd};
 use crate::{Error, Retention, Revision, State, plan_compaction};
 
 /// Holds the last revision that a server has set out to compact at, as decimal text.
@@ -67,10 +67,8 @@ pub(super) async fn round(shared: &Shared, retention: &Retention) -> Result<Opti
 
 /// Takes this round's compaction, unless another server was faster.
 async fn claim(shared: &Shared, key: &[u8], claimed_at: Revision, revision: Revision) -> Result<bool, Error> {
-    let mut kv = shared.kv();
     let txn = Txn::new()
         .when([Compare::mod_revision(key, CompareOp::Equal, to_etcd(claimed_at))])
         .and_then([TxnOp::put(key, revision.to_string(), None)]);
-    let answer = shared.once(shared.deadline(), kv.txn(txn)).await.map_err(|err| convert::error(&err))?;
-    Ok(answer.succeeded())
+    Ok(shared.txn(txn).await?.succeeded())
 }

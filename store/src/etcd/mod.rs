@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KvClient, TlsOptions};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KvClient, TlsOptions, Txn, TxnResponse,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,7 +31,7 @@ use crate::{
 
 /// Answers may be so large: a full page of the largest objects.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Pause before a read that found no etcd is tried again.
+/// Pause before a request that found no etcd is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Certificates for etcd, all in PEM.
@@ -108,13 +110,10 @@ impl Etcd {
     /// # Errors
     /// [`Error::Unavailable`] when no endpoint answers in time, or etcd does not let us in.
     pub async fn connect<E: AsRef<str>>(endpoints: &[E], options: Options) -> Result<Arc<Self>, Error> {
-        let deadline = Instant::now() + options.request_timeout;
         let endpoints: Vec<&str> = endpoints.iter().map(AsRef::as_ref).collect();
-        let connecting = Client::connect(&endpoints, Some(connect_options(&options)));
-        let client = timeout_at(deadline, connecting)
-            .await
-            .map_err(|_| Error::Unavailable(format!("etcd at {} does not answer", endpoints.join(", "))))?
-            .map_err(|err| convert::error(&err))?;
+        let connect = || Client::connect(&endpoints, Some(connect_options(&options)));
+        let connected = by_deadline(options.request_timeout, convert::is_transient, connect).await;
+        let client = connected.map_err(|err| convert::error(&err))?;
         let shared = Arc::new(Shared {
             client,
             keyspace: Keyspace::new(&options.prefix),
@@ -193,37 +192,31 @@ impl Shared {
         self.client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.request_timeout
+    /// Sends a request until it is answered or the deadline has passed, again only after errors that `repeat` allows.
+    /// Each attempt may go to another endpoint.
+    async fn request<T, F>(&self, repeat: fn(&etcd_client::Error) -> bool, send: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        by_deadline(self.request_timeout, repeat, send).await.map_err(|err| convert::error(&err))
     }
 
-    /// Runs one request that must be answered before the deadline.
-    async fn once<T>(
-        &self,
-        deadline: Instant,
-        request: impl Future<Output = Result<T, etcd_client::Error>>,
-    ) -> Result<T, etcd_client::Error> {
-        match timeout_at(deadline, request).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let text = format!("no answer within {:?}", self.request_timeout);
-                Err(etcd_client::Error::IoError(io::Error::new(io::ErrorKind::TimedOut, text)))
-            }
-        }
-    }
-
-    /// A linearizable read, tried again (on whichever endpoint is up) until the deadline.
+    /// A linearizable read.
     async fn read(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Error> {
-        let deadline = self.deadline();
-        loop {
-            let mut kv = self.kv();
-            match self.once(deadline, kv.get(key, Some(options.clone()))).await {
-                Err(err) if convert::is_transient(&err) && Instant::now() + RETRY_PAUSE < deadline => {
-                    sleep(RETRY_PAUSE).await;
-                }
-                other => return other.map_err(|err| convert::error(&err)),
-            }
-        }
+        self.request(convert::is_transient, || {
+            let (mut kv, options) = (self.kv(), options.clone());
+            async move { kv.get(key, Some(options)).await }
+        })
+        .await
+    }
+
+    /// A transaction, sent once: without an answer only reading tells whether it happened.
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        self.request(convert::was_not_sent, || {
+            let (mut kv, txn) = (self.kv(), txn.clone());
+            async move { kv.txn(txn).await }
+        })
+        .await
     }
 
     /// The revision of a read that finds nothing: one round trip, whatever the store holds.
@@ -251,6 +244,28 @@ impl Shared {
                 Err(unknown) => unknown,
             },
             Error::Full(_) | Error::Unavailable(_) | Error::Locked(_) | Error::Broken(_) => error,
+        }
+    }
+}
+
+/// Repeats `send` after errors that `repeat` allows, until the timeout has passed.
+async fn by_deadline<T, F>(
+    timeout: Duration,
+    repeat: fn(&etcd_client::Error) -> bool,
+    send: impl Fn() -> F,
+) -> Result<T, etcd_client::Error>
+where
+    F: Future<Output = Result<T, etcd_client::Error>>,
+{
+    let deadline = Instant::now() + timeout;
+    loop {
+        match timeout_at(deadline, send()).await {
+            Ok(Err(err)) if repeat(&err) && Instant::now() + RETRY_PAUSE < deadline => sleep(RETRY_PAUSE).await,
+            Ok(answer) => return answer,
+            Err(_) => {
+                let text = format!("no answer within {timeout:?}");
+                return Err(etcd_client::Error::IoError(io::Error::new(io::ErrorKind::TimedOut, text)));
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{PutOptions, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Txn, TxnOp, WatchOptions, WatchResponse, WatchStream};
 use futures::stream::{self, StreamExt};
 use tokio::sync::watch::Receiver;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::convert::{self, Keyspace, from_etcd, to_etcd};
 use super::{ANSWER_BYTES_MAX, Shared};
@@ -78,9 +78,8 @@ impl Watcher {
     /// Needed only when others write to the same etcd, whose revisions we are told of but do not see.
     async fn tick(&mut self) {
         self.lag = (self.lag * 2).min(LAG_MAX);
-        let mut kv = self.shared.kv();
-        let put = kv.put(self.shared.keyspace.meta("tick"), Vec::new(), Some(PutOptions::new()));
-        if let Err(error) = self.shared.once(self.shared.deadline(), put).await {
+        let put = TxnOp::put(self.shared.keyspace.meta("tick"), Vec::new(), None);
+        if let Err(error) = self.shared.txn(Txn::new().and_then([put])).await {
             tracing::debug!(%error, "no tick; the watch waits for etcd");
         }
     }
@@ -89,18 +88,21 @@ impl Watcher {
 impl Shared {
     async fn open_watch(&self, start: Revision) -> Result<WatchStream, Error> {
         let options = WatchOptions::new().with_prefix().with_prev_key().with_start_revision(to_etcd(start));
-        let mut client = self.client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-        let opening = client.watch(self.keyspace.root(), Some(options));
-        self.once(self.deadline(), opening).await.map_err(|err| convert::error(&err))
+        self.request(convert::is_transient, || {
+            let mut client = self.client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+            let options = options.clone();
+            async move { client.watch(self.keyspace.root(), Some(options)).await }
+        })
+        .await
     }
 
     /// The oldest readable revision, which etcd tells only to a watch that asks for too much.
     pub(super) async fn oldest(&self) -> Result<Revision, Error> {
         let mut stream = self.open_watch(1).await?;
-        let deadline = self.deadline();
+        let deadline = Instant::now() + self.request_timeout;
         loop {
-            let message = self.once(deadline, stream.message()).await.map_err(|err| convert::error(&err))?;
-            let message = message.ok_or_else(lost)?;
+            let message = timeout_at(deadline, stream.message()).await.map_err(|_| lost())?;
+            let message = message.map_err(|err| convert::error(&err))?.ok_or_else(lost)?;
             match refusal(&message) {
                 Some(Error::Compacted { oldest }) => return Ok(oldest),
                 Some(error) => return Err(error),

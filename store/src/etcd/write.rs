@@ -7,11 +7,8 @@ use super::convert::{self, Keyspace, header_revision, to_etcd};
 use crate::{Error, KeyValue, Operation, Revision, Transaction, TransactionResult};
 
 impl Shared {
-    /// Sent once: without an answer, only reading tells whether it happened.
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error> {
-        let mut kv = self.kv();
-        let request = kv.txn(build_txn(&self.keyspace, &transaction));
-        let answer = self.once(self.deadline(), request).await.map_err(|err| convert::error(&err))?;
+        let answer = self.txn(build_txn(&self.keyspace, &transaction)).await?;
         let revision = header_revision(answer.header());
         if answer.succeeded() {
             return Ok(TransactionResult::Committed { revision });
@@ -21,9 +18,11 @@ impl Shared {
     }
 
     pub(super) async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        let mut kv = self.kv();
-        let request = kv.compact(to_etcd(revision), Some(CompactionOptions::new()));
-        match self.once(self.deadline(), request).await.map_err(|err| convert::error(&err)) {
+        let sent = self.request(convert::is_transient, || {
+            let mut kv = self.kv();
+            async move { kv.compact(to_etcd(revision), Some(CompactionOptions::new())).await }
+        });
+        match sent.await {
             Err(Error::Compacted { .. }) | Ok(_) => Ok(()),
             Err(error) => Err(self.explain(error, revision).await),
         }

@@ -5,6 +5,7 @@
 mod concurrent;
 mod durable;
 mod etcd;
+mod etcd_only;
 mod harness;
 mod read;
 mod watch;

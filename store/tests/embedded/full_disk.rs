@@ -51,7 +51,7 @@ async fn wait_until(what: &str, store: &Embedded, mut reached: impl FnMut(&Embed
 #[tokio::test]
 async fn a_full_disk_refuses_writes_keeps_what_it_has_and_still_deletes() {
     for bytes in [100, 5_000, 300_000] {
-        let disk = SimulatedDisk::of_size(12 << 20, RESERVE);
+        let disk = SimulatedDisk::of_size(7 << 20, RESERVE);
         let store = open(&disk);
         let keys = fill(&store, bytes).await;
         assert!(keys > 5, "{keys}");
