@@ -10,6 +10,10 @@ pub mod objects;
 
 pub mod replicaset;
 
+pub mod deployment;
+
+pub mod endpoints;
+
 pub mod scheduler;
 
 mod manager;

@@ -79,7 +79,13 @@ struct Entry {
     register: fn(&Context, &WorkQueue) -> Arc<dyn Controller>,
 }
 
-const CONTROLLERS: &[Entry] = &[Entry { name: "replicaset", workers: 16, register: crate::replicaset::register }];
+const CONTROLLERS: &[Entry] = &[
+    Entry { name: "replicaset", workers: 16, register: crate::replicaset::register },
+    Entry { name: "scheduler", workers: 64, register: scheduler::register },
+    Entry { name: "deployment", workers: 16, register: crate::deployment::register },
+    Entry { name: "endpointslice", workers: 16, register: crate::endpoints::register_slices },
+    Entry { name: "endpoints", workers: 8, register: crate::endpoints::register_endpoints },
+];
 
 /// Returns the names of all controllers.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -121,7 +121,8 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
     let wanted = usize::try_from(desired_replicas(set)).unwrap_or(0);
     if active.len() < wanted {
         let missing = (wanted - active.len()).min(BURST_MAX);
-        plan_creations(set, observed, &active, &finished, missing, now, &mut plan);
+        let pause = failure_pause(&active, &finished, now);
+        plan_creations(set, observed, missing, pause, &mut plan);
     } else {
         let surplus = (active.len() - wanted).min(BURST_MAX);
         plan.deletions.extend(removals(&active, surplus, observed, now));
@@ -145,7 +146,7 @@ fn claim<'a>(set: &ReplicaSet, pods: &[&'a Pod]) -> (Vec<&'a Pod>, Vec<Action>) 
         let (name, uid) = (owners::name(&pod.metadata).to_owned(), owners::uid(&pod.metadata).to_owned());
         let (owned, matching) = (is_mine(set, pod), selects(set, pod));
         let same_namespace = pod.metadata.namespace == set.metadata.namespace;
-        if owned && matching || owned && owners::is_terminating(&pod.metadata) {
+        if owned && (matching || owners::is_terminating(&pod.metadata)) {
             mine.push(pod);
         } else if owned {
             ownership.push(Action::Release { pod: name, uid });
@@ -174,16 +175,8 @@ fn delete(pod: &Pod) -> Action {
     Action::Delete { pod: owners::name(&pod.metadata).to_owned(), uid: owners::uid(&pod.metadata).to_owned() }
 }
 
-fn plan_creations(
-    set: &ReplicaSet,
-    observed: &Observed,
-    active: &[&Pod],
-    finished: &[&Pod],
-    missing: usize,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let allowed = match failure_pause(active, finished, now) {
+fn plan_creations(set: &ReplicaSet, observed: &Observed, missing: usize, pause: Pause, plan: &mut Plan) {
+    let allowed = match pause {
         Pause::None => missing,
         // After failures one pod goes ahead; the rest follow when it proves well.
         Pause::One => 1,
@@ -202,6 +195,7 @@ fn plan_creations(
     plan.creations = free.take(allowed).map(|pod| Action::Create { pod }).collect();
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Pause {
     None,
     One,

@@ -1,4 +1,5 @@
 //! The planner's laws: bounds, fixed point, only what it owns, names that repeat.
+#![expect(clippy::needless_pass_by_value, reason = "tables read better with values")]
 
 use std::sync::Arc;
 
