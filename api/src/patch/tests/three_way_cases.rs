@@ -106,6 +106,31 @@ fn ports_that_share_a_number_are_replaced_together() {
     assert_eq!(three_way_strategic(service, &new, &new, &new).unwrap(), json!({}));
 }
 
+/// What kubectl 1.32 sent for these three documents, recorded on a socket.
+#[test]
+fn the_patch_is_the_one_that_kubectl_computes() {
+    check(
+        json!({"replicas": 1, "paused": true, "template": {"spec": {
+            "containers": [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b"}]}}}),
+        json!({"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"spec": {
+            "containers": [{"name": "a", "image": "a:2"}, {"name": "new", "image": "n:1"}],
+            "volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}}}),
+        json!({"replicas": 1, "paused": true, "selector": {"matchLabels": {"app": "web"}}, "template": {"spec": {
+            "containers": [{"name": "a", "image": "a:1", "imagePullPolicy": "Always"}, {"name": "b", "image": "b"},
+                {"name": "side", "image": "s"}],
+            "volumes": [{"name": "v", "emptyDir": {}}]}}}),
+        json!({"paused": null, "replicas": 2, "template": {"spec": {
+            "$setElementOrder/containers": [{"name": "a"}, {"name": "new"}],
+            "$setElementOrder/volumes": [{"name": "v"}],
+            "containers": [{"image": "a:2", "name": "a"}, {"image": "n:1", "name": "new"}, {"$patch": "delete", "name": "b"}],
+            "volumes": [{"$retainKeys": ["hostPath", "name"], "hostPath": {"path": "/x"}, "name": "v"}]}}}),
+        json!({"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"spec": {
+            "containers": [{"name": "a", "image": "a:2", "imagePullPolicy": "Always"}, {"name": "new", "image": "n:1"},
+                {"name": "side", "image": "s"}],
+            "volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}}}),
+    );
+}
+
 #[test]
 fn an_item_without_its_merge_key_is_refused() {
     let bad = json!({"spec": template(json!({"containers": [{"image": "x"}]}))});
