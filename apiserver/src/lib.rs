@@ -1,7 +1,21 @@
 //! The API server: identities, authorisation, discovery, resources, watch and streams over one TLS port.
 //!
 //! Owns everything between a client's bytes and the store. May not run controllers, dial any address, or know
-//! Docker. Started by the `drover` binary through [`start`](server::start).
+//! Docker. Started by the `drover` binary through [`start`].
 
+pub mod admission;
+mod authn;
+pub mod authz;
+pub mod cache;
+mod discovery;
+mod front;
+mod health;
+mod objects;
 pub mod pki;
+pub mod registry;
 pub mod request;
+pub mod rest;
+mod server;
+pub mod volatile;
+
+pub use server::{Config, Error, Handle, LocalService, start};

@@ -1,0 +1,11 @@
+//! The user that a verified client certificate names.
+
+use crate::{pki::identity::Facts, request::User};
+
+/// Reads CN as the user name and each O as a group. The TLS layer has verified chain, life and usage already;
+/// `None` for names that cannot be a user's.
+pub(crate) fn user_of(der: &[u8]) -> Option<User> {
+    let facts = Facts::read(der)?;
+    let groups: Vec<&str> = facts.organizations.iter().map(String::as_str).collect();
+    Some(User::new(facts.common_name, &groups))
+}

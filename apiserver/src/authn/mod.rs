@@ -1,0 +1,49 @@
+//! Who asks: client certificates and bearer tokens.
+//!
+//! A request with no credential is anonymous (`None`); one with a bad credential is refused, never downgraded.
+
+mod certificate;
+
+use drover_api::status::ApiError;
+use http::{HeaderMap, header};
+
+pub(crate) use certificate::user_of;
+
+use crate::{front::unauthorized, request::User};
+
+/// Checks a bearer token; `None` for one that is not valid.
+pub(crate) type TokenCheck = Box<dyn Fn(&str) -> Option<User> + Send + Sync>;
+
+/// Finds out who asks.
+pub(crate) struct Authenticator {
+    tokens: TokenCheck,
+}
+
+impl Authenticator {
+    /// Builds an authenticator that checks bearer tokens with `tokens`.
+    pub(crate) fn new(tokens: TokenCheck) -> Self {
+        Self { tokens }
+    }
+
+    /// Returns the user of a request; `None` when it carries no credential at all.
+    ///
+    /// # Errors
+    /// 401 for a token that is not valid, or an `Authorization` of another scheme.
+    pub(crate) fn authenticate(
+        &self,
+        certificate: Option<&User>,
+        headers: &HeaderMap,
+    ) -> Result<Option<User>, ApiError> {
+        if let Some(user) = certificate {
+            return Ok(Some(user.clone()));
+        }
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().map_err(|_| unauthorized())?;
+        let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
+        if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unauthorized());
+        }
+        (self.tokens)(token.trim()).map(Some).ok_or_else(unauthorized)
+    }
+}

@@ -1,0 +1,136 @@
+//! May this user do this? Masters, then the Node authorizer, then RBAC; whatever none of them allows is refused.
+//!
+//! Owns the decision and the words of 403. The evaluators are pure functions of roles, bindings and the objects
+//! named by a request; this module only keeps their index fresh. Cannot be switched off.
+
+mod attributes;
+mod escalation;
+mod node;
+pub(crate) mod rbac;
+mod references;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use drover_api::status::ApiError;
+use serde_json::Value;
+
+pub use attributes::Attributes;
+use rbac::{Index, Policy};
+
+use crate::{
+    objects::{Objects, Resource},
+    request::User,
+};
+
+/// Members may do everything; no binding can take it from them.
+pub(crate) const MASTERS: &str = "system:masters";
+const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+const ROLES: Resource = (RBAC_GROUP, "roles");
+const CLUSTER_ROLES: Resource = (RBAC_GROUP, "clusterroles");
+const ROLE_BINDINGS: Resource = (RBAC_GROUP, "rolebindings");
+const CLUSTER_ROLE_BINDINGS: Resource = (RBAC_GROUP, "clusterrolebindings");
+
+/// Decides by the cluster's objects.
+pub struct Authorizer {
+    objects: Arc<dyn Objects>,
+    index: RwLock<Cached>,
+}
+
+#[derive(Default)]
+struct Cached {
+    versions: Option<[u64; 4]>,
+    index: Arc<Index>,
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authorizer").finish_non_exhaustive()
+    }
+}
+
+impl Authorizer {
+    /// Builds an authorizer over the cluster's objects.
+    pub(crate) fn new(objects: Arc<dyn Objects>) -> Self {
+        Self { objects, index: RwLock::default() }
+    }
+
+    /// Allows or refuses.
+    ///
+    /// # Errors
+    /// 403 in Kubernetes' words.
+    pub fn check(&self, user: &User, attributes: &Attributes) -> Result<(), ApiError> {
+        self.decide(user, attributes).map_err(|reason| attributes.forbidden(user, &reason))
+    }
+
+    /// Allows, or gives the reason for refusing (which may be empty).
+    pub(crate) fn decide(&self, user: &User, attributes: &Attributes) -> Result<(), String> {
+        if user.in_group(MASTERS) {
+            return Ok(());
+        }
+        let mut reason = String::new();
+        if let Some(node) = node::name_of(user) {
+            match node::decide(node, attributes, self.objects.as_ref()) {
+                node::Verdict::Allow => return Ok(()),
+                node::Verdict::NoOpinion(why) => reason = why,
+            }
+        }
+        if self.index().allows(user, attributes) { Ok(()) } else { Err(reason) }
+    }
+
+    /// Returns the rules that apply to a user in a namespace, cluster-wide ones included.
+    pub(crate) fn rules_for(&self, user: &User, namespace: &str) -> Vec<rbac::Rule> {
+        if user.in_group(MASTERS) {
+            return rbac::Rule::everything();
+        }
+        self.index().rules_for(user, namespace)
+    }
+
+    /// Refuses a Role, ClusterRole or binding that would give away more than its writer has, unless the writer may
+    /// `escalate` (roles) or `bind` (bindings). Other kinds pass. Called by admission for creates and updates.
+    ///
+    /// # Errors
+    /// 403 that lists the rights the writer lacks.
+    pub fn check_escalation(
+        &self,
+        user: &User,
+        resource: &str,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        if user.in_group(MASTERS) {
+            return Ok(());
+        }
+        escalation::check(&escalation::Request { authorizer: self, user, resource, object, old })
+    }
+
+    fn role(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        self.objects.find(resource, namespace, name)
+    }
+
+    /// Returns the index, rebuilt when any role or binding has changed since.
+    fn index(&self) -> Arc<Index> {
+        let versions =
+            [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS].map(|kind| self.objects.version(kind));
+        {
+            let cached = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            if cached.versions == Some(versions) {
+                return Arc::clone(&cached.index);
+            }
+        }
+        let list = |kind| self.objects.list(kind, "", None);
+        let index = Arc::new(Index::build(&Policy {
+            roles: &list(ROLES),
+            cluster_roles: &list(CLUSTER_ROLES),
+            role_bindings: &list(ROLE_BINDINGS),
+            cluster_role_bindings: &list(CLUSTER_ROLE_BINDINGS),
+        }));
+        let mut cached = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        *cached = Cached { versions: Some(versions), index: Arc::clone(&index) };
+        index
+    }
+}

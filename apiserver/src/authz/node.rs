@@ -1,0 +1,144 @@
+//! The Node authorizer: an agent may see and touch what concerns its own node and the pods bound to it.
+//!
+//! A pure function of the request and the objects it names. What it has no opinion on is left to RBAC, which gives
+//! nodes no more than any authenticated user.
+
+use drover_api::object;
+use serde_json::Value;
+
+use super::{Attributes, references};
+use crate::{
+    objects::{CLAIMS, Objects, PODS, Resource},
+    request::User,
+};
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// The Lease in which the controllers publish what every proxy has applied.
+const PROXIES_LEASE: &str = "drover-proxies";
+const VOLUMES: Resource = ("", "persistentvolumes");
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Allow,
+    /// With a reason to show when RBAC does not allow it either.
+    NoOpinion(String),
+}
+
+/// Returns the node that a user is the agent of.
+pub(super) fn name_of(user: &User) -> Option<&str> {
+    let node = user.name.strip_prefix("system:node:").filter(|node| !node.is_empty())?;
+    user.in_group("system:nodes").then_some(node)
+}
+
+pub(super) fn decide(node: &str, attributes: &Attributes, objects: &dyn Objects) -> Verdict {
+    if attributes.path.is_some() {
+        return Verdict::NoOpinion(String::new());
+    }
+    let request = Request { node, attributes, objects };
+    if request.is_allowed() {
+        return Verdict::Allow;
+    }
+    Verdict::NoOpinion(format!("no relationship found between node {node:?} and this object"))
+}
+
+struct Request<'a> {
+    node: &'a str,
+    attributes: &'a Attributes,
+    objects: &'a dyn Objects,
+}
+
+impl Request<'_> {
+    fn is_allowed(&self) -> bool {
+        let Attributes { api_group, resource, subresource, .. } = self.attributes;
+        match (api_group.as_str(), resource.as_str(), subresource.as_str()) {
+            ("drover.dev", "nodes", "tunnel") => self.verb(&["create"]) && self.is_self(),
+            ("", "nodes", "") => self.verb(&["create"]) || (self.verb(READ_WRITE) && self.is_self()),
+            ("", "nodes", "status") => self.verb(&["get", "update", "patch"]) && self.is_self(),
+            ("", "pods", "") => self.may_use_pods(),
+            ("", "pods", "status") => self.verb(&["get", "update", "patch"]) && self.is_own_pod(),
+            ("", "pods", "eviction") => self.verb(&["create"]) && self.is_own_pod(),
+            ("", "secrets", "") => self.verb(READ) && self.some_pod(references::uses_secret),
+            ("", "configmaps", "") => self.verb(READ) && self.some_pod(references::uses_config_map),
+            ("", "serviceaccounts", "") => self.verb(READ) && self.some_pod(references::uses_service_account),
+            ("", "serviceaccounts", "token") => {
+                self.verb(&["create"]) && self.some_pod(references::uses_service_account)
+            }
+            ("", "persistentvolumeclaims" | "persistentvolumes", "") if self.verb(READ) => true,
+            ("", "persistentvolumes", "" | "status") => self.verb(&["update", "patch"]) && self.is_own_volume(),
+            ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") => self.verb(READ),
+            ("", "events", "") | ("events.k8s.io", "events", "") => self.verb(&["create", "update", "patch"]),
+            ("coordination.k8s.io", "leases", "") => self.may_use_lease(),
+            _ => false,
+        }
+    }
+
+    fn verb(&self, verbs: &[&str]) -> bool {
+        verbs.contains(&self.attributes.verb.as_str())
+    }
+
+    fn is_self(&self) -> bool {
+        self.attributes.name == self.node
+    }
+
+    fn may_use_pods(&self) -> bool {
+        match self.attributes.verb.as_str() {
+            "list" | "watch" => selects(&self.attributes.field_selector, "spec.nodeName", self.node),
+            "get" | "delete" => self.is_own_pod(),
+            _ => false,
+        }
+    }
+
+    fn may_use_lease(&self) -> bool {
+        if self.attributes.namespace != LEASE_NAMESPACE {
+            return false;
+        }
+        match self.attributes.verb.as_str() {
+            "create" => true,
+            "get" | "list" | "watch" => self.is_self() || self.attributes.name == PROXIES_LEASE,
+            "update" | "patch" | "delete" => self.is_self(),
+            _ => false,
+        }
+    }
+
+    fn is_own_pod(&self) -> bool {
+        let Attributes { namespace, name, .. } = self.attributes;
+        let pod = self.objects.find(PODS, namespace, name);
+        pod.is_some_and(|pod| object::str_at(&pod, &["spec", "nodeName"]) == self.node)
+    }
+
+    /// Whether a pod of this node in the request's namespace uses the object named.
+    fn some_pod(&self, uses: fn(&Value, &str) -> bool) -> bool {
+        let Attributes { namespace, name, .. } = self.attributes;
+        if namespace.is_empty() || name.is_empty() {
+            return false;
+        }
+        let pods = self.objects.list(PODS, namespace, Some(("spec.nodeName", self.node)));
+        pods.iter().any(|pod| uses(pod, name))
+    }
+
+    /// Whether the volume lives on this node, or its claim is used by a pod here.
+    fn is_own_volume(&self) -> bool {
+        let Some(volume) = self.objects.find(VOLUMES, "", &self.attributes.name) else { return false };
+        if references::volume_is_on(&volume, self.node) {
+            return true;
+        }
+        let claim = object::at(&volume, &["spec", "claimRef"]).cloned().unwrap_or_default();
+        let (namespace, name) = (object::str_at(&claim, &["namespace"]), object::str_at(&claim, &["name"]));
+        let bound = self.objects.find(CLAIMS, namespace, name);
+        let is_bound =
+            bound.is_some_and(|claim| object::str_at(&claim, &["spec", "volumeName"]) == self.attributes.name);
+        let pods = self.objects.list(PODS, namespace, Some(("spec.nodeName", self.node)));
+        is_bound && pods.iter().any(|pod| references::uses_claim(pod, name))
+    }
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+const READ_WRITE: &[&str] = &["get", "list", "watch", "update", "patch"];
+
+/// Whether a field selector holds the term `field=value`.
+fn selects(selector: &str, field: &str, value: &str) -> bool {
+    selector.split(',').any(|term| {
+        let rest = term.trim().strip_prefix(field).and_then(|rest| rest.strip_prefix('='));
+        rest.is_some_and(|rest| rest.strip_prefix('=').unwrap_or(rest) == value)
+    })
+}

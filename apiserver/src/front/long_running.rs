@@ -1,0 +1,58 @@
+//! Watches and followed logs: they end with the server, and soon after the right to them does.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{Body, Response};
+use crate::{
+    authz::{Attributes, Authorizer},
+    request::{RequestInfo, User},
+};
+
+/// How often the right to a stream is checked again; revoked streams must end within 5 s.
+const RECHECK_EVERY: Duration = Duration::from_secs(3);
+
+/// Whether an answer may take as long as it likes.
+pub(super) fn is(info: &RequestInfo) -> bool {
+    const STREAMS: [&str; 5] = ["log", "exec", "attach", "portforward", "tunnel"];
+    info.is_resource && (info.verb == "watch" || STREAMS.contains(&info.subresource.as_str()))
+}
+
+/// The right that a stream rests on.
+pub(crate) struct Grant {
+    authorizer: Arc<Authorizer>,
+    user: User,
+    attributes: Attributes,
+}
+
+impl Grant {
+    pub(super) fn new(authorizer: Arc<Authorizer>, user: User, info: &RequestInfo) -> Self {
+        Self { authorizer, user, attributes: Attributes::of(info) }
+    }
+
+    /// Resolves when the right is gone.
+    pub(crate) async fn revoked(&self) {
+        let mut ticks = interval_at(Instant::now() + RECHECK_EVERY, RECHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.authorizer.check(&self.user, &self.attributes).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the body of `response` at shutdown or when the right is gone.
+    pub(super) fn guard(self, response: Response, shutdown: CancellationToken) -> Response {
+        let over = async move {
+            tokio::select! {
+                () = shutdown.cancelled_owned() => {} // cancel-safe: a token stays cancelled
+                () = self.revoked() => {} // cancel-safe: only a timer
+            }
+        };
+        response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(over))))
+    }
+}

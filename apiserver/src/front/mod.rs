@@ -1,0 +1,130 @@
+//! The one way in: every request, from a socket or in-process, passes here in the same order.
+//!
+//! Read it canonically, find out who asks, check that they may, hand it to the part that answers, count it. Owns that
+//! order and the words of 401 and 403; answers nothing itself.
+
+mod answer;
+mod dispatch;
+mod impersonate;
+mod long_running;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use drover_api::status::ApiError;
+use futures::future::BoxFuture;
+use http::{HeaderValue, header};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use answer::{error as error_response, json as json_response, text as text_response};
+
+use crate::{
+    authn::Authenticator,
+    authz::{Attributes, Authorizer},
+    discovery::Discovery,
+    health::Health,
+    request::{RequestInfo, User},
+};
+
+/// The body of requests and responses.
+pub(crate) type Body = axum::body::Body;
+/// A request as every part gets it.
+pub(crate) type Request = http::Request<Body>;
+/// A response as every part gives it.
+pub(crate) type Response = http::Response<Body>;
+/// Answers requests for objects. The REST side of the registry, or a fake of it.
+pub(crate) type Resources = Arc<dyn Fn(User, RequestInfo, Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// Largest request body, as Kubernetes has it: 3 MiB.
+pub(crate) const BODY_BYTES_MAX: u64 = 3 << 20;
+/// An answer that is not a watch or a stream must be on its way within this time (CIS 1.2.20).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who is at the other end, as far as the transport knows.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// A TLS connection and the user its client certificate names.
+    Connection(Option<Arc<User>>),
+    /// A component of this process, whose identity nothing in the request can change.
+    Local(Arc<User>),
+}
+
+/// Everything a request can reach.
+pub(crate) struct Front {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) discovery: Discovery,
+    pub(crate) resources: Resources,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Front {
+    /// Answers one request.
+    pub(crate) async fn serve(self: Arc<Self>, caller: Caller, request: Request) -> Response {
+        let mut response = self.answer(&caller, request).await.unwrap_or_else(|error| error_response(&error));
+        let headers = response.headers_mut();
+        let audit_id = uuid::Uuid::new_v4().to_string();
+        if let Ok(value) = HeaderValue::from_str(&audit_id) {
+            headers.insert("audit-id", value);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        response
+    }
+
+    async fn answer(&self, caller: &Caller, request: Request) -> Result<Response, ApiError> {
+        let uri = request.uri();
+        let info = RequestInfo::parse(request.method(), uri.path(), uri.query())?;
+        let user = match caller {
+            Caller::Local(user) => Some(User::clone(user)),
+            Caller::Connection(certificate) => {
+                self.authenticator.authenticate(certificate.as_deref(), request.headers())?
+            }
+        };
+        let Some(user) = user else { return self.answer_anonymous(&info) };
+        let user = impersonate::resolve(&self.authorizer, user, request.headers())?;
+        self.authorizer.check(&user, &Attributes::of(&info))?;
+        check_length(&request)?;
+        self.answer_authorized(user, info, request).await
+    }
+
+    /// Health and version are constants and tell nothing about the cluster; all else needs a name.
+    fn answer_anonymous(&self, info: &RequestInfo) -> Result<Response, ApiError> {
+        if !matches!(info.verb, "get" | "head") {
+            return Err(unauthorized());
+        }
+        self.health.anonymous(info).ok_or_else(unauthorized)
+    }
+
+    async fn answer_authorized(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+        if !long_running::is(&info) {
+            return tokio::time::timeout(REQUEST_TIMEOUT, self.dispatch(user, info, request))
+                .await
+                .unwrap_or_else(|_| Err(timed_out()));
+        }
+        let grant = long_running::Grant::new(Arc::clone(&self.authorizer), user.clone(), &info);
+        let response = self.dispatch(user, info, request).await?;
+        Ok(grant.guard(response, self.shutdown.clone()))
+    }
+}
+
+/// 401 in Kubernetes' words.
+pub(crate) fn unauthorized() -> ApiError {
+    ApiError::new(401, "Unauthorized", "Unauthorized")
+}
+
+/// 413 in Kubernetes' words.
+pub(crate) fn too_large() -> ApiError {
+    ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {BODY_BYTES_MAX}"))
+}
+
+fn timed_out() -> ApiError {
+    ApiError::new(504, "Timeout", format!("Timeout: request did not complete within {}s", REQUEST_TIMEOUT.as_secs()))
+}
+
+/// Refuses a body that says it is too large before any of it is read. Whoever reads a body bounds it as well.
+fn check_length(request: &Request) -> Result<(), ApiError> {
+    use http_body::Body as _;
+    if request.body().size_hint().lower() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+}

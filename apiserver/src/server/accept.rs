@@ -1,0 +1,147 @@
+//! Accepting connections and serving HTTP on them until the server leaves.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    authn,
+    front::{Body, Caller, Front},
+    request::User,
+};
+
+/// A client that has not finished its handshake or its headers by then is dropped (slowloris).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections served at once; each costs at most a few tens of KiB while idle.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Requests at once on one HTTP/2 connection: client-go multiplexes all its watches over one.
+const STREAMS_MAX: u32 = 1000;
+/// Exec requests carry whole command lines in their URL.
+const HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// A peer that does not answer a ping for `PING_PATIENCE` is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(15);
+/// Pause after a failed accept (out of file descriptors): long enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Everything an accept loop needs.
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    tls: TlsAcceptor,
+    front: Arc<Front>,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// Stop accepting, finish what is in flight.
+    leaving: CancellationToken,
+    /// Drop what is still open.
+    abort: CancellationToken,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        tls: Arc<ServerConfig>,
+        front: Arc<Front>,
+        tasks: TaskTracker,
+        leaving: CancellationToken,
+        abort: CancellationToken,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { tls: tls.into(), front, slots, tasks, leaving, abort }
+    }
+
+    /// Accepts until the server leaves.
+    pub(super) async fn run(self, listener: TcpListener) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+            tokio::select! {
+                () = self.leaving.cancelled() => return, // cancel-safe: a token stays cancelled
+                accepted = listener.accept() => match accepted { // cancel-safe: documented so
+                    Ok((stream, _)) => self.spawn(stream, slot),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        let acceptor = self.clone();
+        self.tasks.spawn(async move {
+            let _slot = slot;
+            let abort = acceptor.abort.clone();
+            tokio::select! {
+                () = abort.cancelled() => {} // cancel-safe: a token stays cancelled
+                () = acceptor.connection(stream) => {} // not resumed: dropping it closes the connection
+            }
+        });
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        let peer = stream.peer_addr().ok();
+        let stream = match self.handshake(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(?peer, %error, "handshake failed");
+                return;
+            }
+        };
+        let Ok(user) = peer_user(&stream) else {
+            tracing::debug!(?peer, "client certificate does not name a user");
+            return;
+        };
+        let caller = Caller::Connection(user.map(Arc::new));
+        let front = Arc::clone(&self.front);
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (front, caller) = (Arc::clone(&front), caller.clone());
+            async move { Ok::<_, Infallible>(front.serve(caller, request.map(Body::new)).await) }
+        });
+        let builder = builder();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return, // the client is gone, in whatever manner
+            () = self.leaving.cancelled() => connection.as_mut().graceful_shutdown(), // cancel-safe
+        }
+        if let Err(error) = connection.await {
+            tracing::debug!(?peer, error, "connection ended badly");
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        stream.set_nodelay(true)?;
+        timeout(PATIENCE, self.tls.accept(stream)).await?
+    }
+}
+
+/// Returns the user of a client certificate, `None` without one.
+fn peer_user(stream: &TlsStream<TcpStream>) -> Result<Option<User>, ()> {
+    let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
+    authn::user_of(certificate).map(Some).ok_or(())
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE);
+    builder
+}

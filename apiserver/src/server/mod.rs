@@ -1,0 +1,267 @@
+//! Starting and ending a server.
+//!
+//! The composition root of the crate: keys, registry, front, listeners, in that order, and back out in reverse.
+
+mod accept;
+mod config;
+mod local;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use futures::FutureExt;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::Config;
+pub use local::LocalService;
+pub use tls::Error as TlsError;
+
+use accept::Acceptor;
+
+use crate::{
+    admission::{Admission, Settings},
+    authn::Authenticator,
+    authz::Authorizer,
+    discovery::Discovery,
+    front::Front,
+    health::Health,
+    objects::Objects,
+    pki::{self, Pki, ServerNames},
+    registry::{Registry, System},
+    request::User,
+    rest,
+};
+
+/// What is still open so long after the start of the shutdown is dropped; a daemon must be gone within 5 s.
+const DRAIN: Duration = Duration::from_secs(4);
+/// How often the server looks whether its certificate has reached two thirds of its life.
+const RENEW_EVERY: Duration = Duration::from_secs(12 * 3600);
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error("bad configuration: {0}")]
+    Config(String),
+    /// Keys and certificates.
+    #[error("cannot open keys and certificates")]
+    Pki(#[source] pki::Error),
+    /// TLS.
+    #[error("cannot set up tls")]
+    Tls(#[source] TlsError),
+    /// A listener has no address.
+    #[error("cannot read a listener's address")]
+    Listener(#[source] std::io::Error),
+    /// The store cannot be read or written.
+    #[error("cannot open the registry")]
+    Store(#[source] drover_store::Error),
+    /// The objects that every cluster has could not be made.
+    #[error("cannot ensure the built-in objects")]
+    Bootstrap(#[source] drover_api::status::ApiError),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Handle {
+    /// `https://host:port` of the first listener, as in `admin.kubeconfig`.
+    pub url: String,
+    /// The authority's certificate.
+    pub ca_pem: String,
+    /// Path of the administrator's kubeconfig.
+    pub admin_kubeconfig: PathBuf,
+    inner: Arc<Inner>,
+    supervisor: JoinHandle<()>,
+}
+
+struct Inner {
+    front: Arc<Front>,
+    registry: Arc<Registry>,
+    pki: Pki,
+    names: Mutex<ServerNames>,
+    acceptor: Acceptor,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Inner").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// Starts a server and returns once it is ready: built-in objects exist, `admin.kubeconfig` is written, the listeners
+/// answer. Cancelling `shutdown` ends it within 5 s.
+///
+/// # Errors
+/// [`Error`], with nothing left running.
+pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle, Error> {
+    let plan = Plan::of(&config)?;
+    let pki_dir = config.data_dir.join("pki");
+    let pki = Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?;
+    let tls = tls::config(&pki).map_err(Error::Tls)?;
+    // The registry outlives the listeners, so that writes in flight at the end are answered.
+    let backstage = CancellationToken::new();
+    let guard = backstage.clone().drop_guard();
+    let settings = Settings { service_cidr: plan.service_cidr, node_ports: config.node_port_range.clone() };
+    let (registry, registry_tasks) =
+        Registry::start(Arc::clone(&config.backend), Arc::new(System), Admission::new(settings), backstage.clone())
+            .await
+            .map_err(Error::Store)?;
+    let front = Arc::new(build_front(&plan, &registry, shutdown.clone()));
+    let (tasks, abort) = (TaskTracker::new(), CancellationToken::new());
+    let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
+    let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
+    write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
+    let ca_pem = pki.ca_pem().to_owned();
+    let inner = Arc::new(Inner { front, registry, pki, names: Mutex::new(plan.names), acceptor, tasks });
+    for listener in config.listeners {
+        inner.tasks.spawn(inner.acceptor.clone().run(listener));
+    }
+    inner.tasks.spawn(Arc::clone(&inner).renew_certificates(shutdown.clone()));
+    inner.front.health.set_ready();
+    let ending = Ending { shutdown, abort, backstage, registry_tasks };
+    let supervisor = tokio::spawn(ending.run(Arc::clone(&inner)));
+    guard.disarm();
+    Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, inner, supervisor })
+}
+
+impl Handle {
+    /// Returns the in-process transport for a component that acts as `user`.
+    pub fn local_service(&self, user: User) -> LocalService {
+        LocalService::new(Arc::clone(&self.inner.front), user)
+    }
+
+    /// Serves on one more listener; its address is added to the server's certificate.
+    ///
+    /// # Errors
+    /// [`Error::Listener`], and [`Error::Pki`] when the certificate cannot be re-issued.
+    pub fn add_listener(&self, listener: TcpListener) -> Result<(), Error> {
+        let address = listener.local_addr().map_err(Error::Listener)?.ip();
+        if !address.is_unspecified() {
+            let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.addresses.insert(address);
+            self.inner.pki.renew_server(&names, SystemTime::now()).map_err(Error::Pki)?;
+        }
+        self.inner.tasks.spawn(self.inner.acceptor.clone().run(listener));
+        Ok(())
+    }
+
+    /// Issues a client certificate for the agent of a node.
+    ///
+    /// # Errors
+    /// [`Error::Pki`] when the name cannot stand in a certificate.
+    pub fn issue_node_certificate(&self, node: &str) -> Result<pki::Identity, Error> {
+        self.inner.pki.issue_node_certificate(node, SystemTime::now()).map_err(Error::Pki)
+    }
+
+    /// Returns the registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
+    }
+
+    /// Whether the server takes requests.
+    pub fn ready(&self) -> bool {
+        self.inner.front.health.is_ready()
+    }
+
+    /// Waits until the server has ended, after its token was cancelled.
+    pub async fn join(self) {
+        if self.supervisor.await.is_err() {
+            tracing::error!("the server's supervisor panicked");
+        }
+    }
+}
+
+impl Inner {
+    async fn renew_certificates(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return, // cancel-safe: a token stays cancelled
+                () = tokio::time::sleep(RENEW_EVERY) => {} // cancel-safe: a timer
+            }
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Err(error) = self.pki.renew_server(&names, SystemTime::now()) {
+                tracing::error!(%error, "cannot renew the server certificate");
+            }
+        }
+    }
+}
+
+/// What ends when, and in which order.
+struct Ending {
+    shutdown: CancellationToken,
+    abort: CancellationToken,
+    backstage: CancellationToken,
+    registry_tasks: Vec<JoinHandle<()>>,
+}
+
+impl Ending {
+    async fn run(self, inner: Arc<Inner>) {
+        self.shutdown.cancelled().await;
+        inner.front.health.set_leaving();
+        inner.tasks.close();
+        if tokio::time::timeout(DRAIN, inner.tasks.wait()).await.is_err() {
+            self.abort.cancel();
+            inner.tasks.wait().await;
+        }
+        self.backstage.cancel();
+        for task in self.registry_tasks {
+            if task.await.is_err() {
+                tracing::error!("a task of the registry panicked");
+            }
+        }
+    }
+}
+
+/// What follows from the configuration alone.
+struct Plan {
+    url: String,
+    names: ServerNames,
+    service_cidr: (Ipv4Addr, u8),
+}
+
+impl Plan {
+    fn of(config: &Config) -> Result<Self, Error> {
+        let service_cidr = config::parse_cidr(&config.service_cidr)
+            .ok_or_else(|| Error::Config(format!("service network {:?} is not a.b.c.d/n", config.service_cidr)))?;
+        let mut listening = Vec::new();
+        for listener in &config.listeners {
+            listening.push(listener.local_addr().map_err(Error::Listener)?);
+        }
+        let first = *listening.first().ok_or_else(|| Error::Config("there is no listener".to_owned()))?;
+        let url_host = if first.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { first.ip() };
+        let first_service = IpAddr::V4(Ipv4Addr::from(u32::from(service_cidr.0) + 1));
+        let addresses = listening.iter().map(SocketAddr::ip).chain(config.advertise_address).chain([first_service]);
+        Ok(Self {
+            url: format!("https://{}", SocketAddr::new(url_host, first.port())),
+            names: pki::server_names(addresses),
+            service_cidr,
+        })
+    }
+}
+
+fn build_front(plan: &Plan, registry: &Arc<Registry>, shutdown: CancellationToken) -> Front {
+    let objects: Arc<dyn Objects> = registry.clone();
+    let state = Arc::new(rest::State { registry: Arc::clone(registry) });
+    Front {
+        authenticator: Authenticator::new(Box::new(|_| None)),
+        authorizer: Arc::new(Authorizer::new(objects)),
+        health: Arc::new(Health::default()),
+        discovery: Discovery::new(plan.url.trim_start_matches("https://")),
+        resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
+        shutdown,
+    }
+}
+
+fn write_kubeconfig(pki: &Pki, path: &Path, cluster: &str, url: &str) -> Result<(), Error> {
+    pki.write_admin_kubeconfig(path, cluster, url).map_err(Error::Pki)
+}
