@@ -19,6 +19,7 @@ mod write;
 use std::sync::Arc;
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use drover_api::{
     kinds::{self, Durability, Kind},
     status::ApiError,
@@ -47,7 +48,8 @@ struct Call {
     info: RequestInfo,
     kind: &'static Kind,
     accept: media::Accept,
-    request: Request<Body>,
+    /// With its body read: a body on the wire cannot be shared between threads, and a call is.
+    request: Request<Bytes>,
 }
 
 /// Answers an authorised resource request.
@@ -67,6 +69,8 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let kind = kind_of(&info)?;
     let accept = media::negotiate(request.headers(), params::wants_pretty(&info, request.headers()))?;
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts, body::read(body).await?);
     let call = Call { registry: Arc::clone(&state.registry), user, info, kind, accept, request };
     if call.info.subresource.is_empty() {
         if !kind.verbs.contains(&call.info.verb) {

@@ -1,6 +1,6 @@
 //! POST, PUT, PATCH and DELETE of objects.
 
-use axum::{body::Body, response::Response};
+use axum::response::Response;
 use bytes::Bytes;
 use drover_api::{
     kinds::Kind,
@@ -24,7 +24,7 @@ impl Call {
     pub(super) async fn create(mut self) -> Result<Response, ApiError> {
         let options = self.write_options()?;
         let validation = params::field_validation(&self.info)?;
-        let (content_type, bytes) = self.body().await?;
+        let (content_type, bytes) = self.body()?;
         let decoded = body::object(self.kind, &content_type, bytes, validation)?;
         let object = self.registry.create(self.kind, self.namespace(), decoded.object, &options).await?;
         Ok(with_warnings(self.renderer()?.object(StatusCode::CREATED, &object), &decoded.warnings))
@@ -37,7 +37,7 @@ impl Call {
     pub(super) async fn update_part(mut self, part: Part) -> Result<Response, ApiError> {
         let options = self.write_options()?;
         let validation = params::field_validation(&self.info)?;
-        let (content_type, bytes) = self.body().await?;
+        let (content_type, bytes) = self.body()?;
         let mut decoded = body::object(self.kind, &content_type, bytes, validation)?;
         body::check_name(&mut decoded.object, &self.info.name)?;
         let object = self.registry.update(self.kind, self.id(), part, decoded.object, &options).await?;
@@ -66,7 +66,7 @@ impl Call {
                 "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
             ));
         }
-        let bytes = self.body().await?.1;
+        let bytes = self.body()?.1;
         let document: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
         match patch_type {
@@ -111,7 +111,7 @@ impl Call {
 
     async fn delete_options(&mut self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
-        let (content_type, bytes) = self.body().await?;
+        let (content_type, bytes) = self.body()?;
         let mut deletion = DeleteOptions::default();
         if !bytes.is_empty() {
             let value = body::of_type("meta.v1.DeleteOptions", &content_type, bytes)?;
@@ -124,10 +124,9 @@ impl Call {
     }
 
     /// Reads the body, once; returns its media type with it.
-    pub(super) async fn body(&mut self) -> Result<(String, Bytes), ApiError> {
+    pub(super) fn body(&mut self) -> Result<(String, Bytes), ApiError> {
         let content_type = media::content_type(self.request.headers());
-        let body = std::mem::replace(self.request.body_mut(), Body::empty());
-        Ok((content_type, body::read(body).await?))
+        Ok((content_type, std::mem::take(self.request.body_mut())))
     }
 }
 
