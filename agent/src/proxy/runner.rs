@@ -1,0 +1,120 @@
+//! Keeps the kernel's table as the informers demand it, and says up to which revision it is.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    conntrack,
+    desired::{ProxyConfig, ProxyInput, desired},
+    diff::diff,
+    nft::{self, NftError},
+    tables::{Observed, Tables},
+};
+
+/// How often the generation of the rule set is looked at.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// After a failure the table is read and tried again at this pace.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Reading a large table costs seconds; on a host where others change rules all the time it may take this share at most.
+const READING_SHARE: u32 = 10;
+
+/// What is known of the kernel.
+struct Known {
+    observed: Observed,
+    generation: u32,
+    udp: BTreeSet<(std::net::Ipv4Addr, u16)>,
+}
+
+/// Applies every input until `stop`, repairs what others break, and publishes the applied revision. The input is `None`
+/// until the informers have synced: before that the table of an earlier agent stays as it is. At the end the table stays.
+pub async fn run(
+    config: ProxyConfig,
+    mut input: watch::Receiver<Option<ProxyInput>>,
+    acknowledged: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    let mut known = None;
+    let mut next_reading = Instant::now();
+    let mut pending = true;
+    let mut present = input.borrow_and_update().clone();
+    loop {
+        let mut pause = WATCH;
+        if let Some(present) = &present {
+            let outcome = step(&config, present, pending, &mut known, &mut next_reading).await;
+            pending = outcome.is_err();
+            match outcome {
+                Ok(()) => drop(acknowledged.send_if_modified(|revision| raise(revision, present.revision))),
+                Err(error) => {
+                    tracing::warn!(proxy.table = config.table, "service proxy cannot update its table: {error}");
+                    known = None;
+                    pause = RETRY;
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // Cancel-safe: a change that is not taken here is still there in the next round.
+            changed = input.changed() => match changed {
+                Ok(()) => {
+                    present = input.borrow_and_update().clone();
+                    pending = true;
+                }
+                Err(_closed) => return stop.cancelled().await,
+            },
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+fn raise(revision: &mut u64, to: u64) -> bool {
+    let higher = to > *revision;
+    *revision = to.max(*revision);
+    higher
+}
+
+/// Brings the kernel to where `input` wants it. Costs one question to the kernel when neither has changed.
+async fn step(
+    config: &ProxyConfig,
+    input: &ProxyInput,
+    pending: bool,
+    known: &mut Option<Known>,
+    next_reading: &mut Instant,
+) -> Result<(), NftError> {
+    let generation = nft::generation()?;
+    let foreign = known.as_ref().is_none_or(|known| known.generation != generation);
+    let reading = known.is_none() || (foreign && Instant::now() >= *next_reading);
+    if !reading && !pending {
+        return Ok(());
+    }
+    if reading {
+        let started = Instant::now();
+        let observed = nft::list(&config.table).await?;
+        *next_reading = Instant::now() + started.elapsed() * READING_SHARE;
+        let udp = known.take().map(|known| known.udp).unwrap_or_default();
+        *known = Some(Known { observed, generation, udp });
+    }
+    let Some(known) = known else { return Ok(()) };
+    let tables = desired(input, config);
+    let commands = diff(&known.observed, &tables, &config.table);
+    if !commands.is_empty() {
+        nft::apply(&commands).await?;
+        known.observed = tables.observed();
+        // Ours counts one; when others changed rules in between, the next look reads the table.
+        known.generation = known.generation.wrapping_add(1);
+    }
+    forget_flows(known, tables).await;
+    Ok(())
+}
+
+async fn forget_flows(known: &mut Known, tables: Tables) {
+    let gone: BTreeSet<_> = known.udp.difference(&tables.udp).copied().collect();
+    known.udp = tables.udp;
+    conntrack::forget(&gone).await;
+}

@@ -1,0 +1,86 @@
+//! The table as a value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use sha2::{Digest, Sha256};
+
+/// Named maps and sets whose elements the proxy manages, with their types.
+pub(super) const MAPS: [(&str, &str); 6] = [
+    ("services", "map {} { type ipv4_addr . inet_proto . inet_service : verdict; }"),
+    ("nodeports", "map {} { type inet_proto . inet_service : verdict; }"),
+    ("hostports", "map {} { type inet_proto . inet_service : ipv4_addr . inet_service; }"),
+    ("hostportips", "map {} { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }"),
+    ("rejected", "set {} { type inet_proto . inet_service; }"),
+    ("hairpin", "set {} { type ipv4_addr . ipv4_addr; }"),
+];
+
+/// Everything our table must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tables {
+    /// Chains by name. The name holds a hash of the contents.
+    pub chains: BTreeMap<String, Chain>,
+    /// Sets that the kernel fills (session affinity), by name, with their definition.
+    pub affinity: BTreeMap<String, String>,
+    /// Elements of the managed maps and sets by map: key to value, which is empty in a set.
+    pub elements: BTreeMap<&'static str, BTreeMap<String, String>>,
+    /// UDP endpoints in use: when one goes, its flows must be forgotten.
+    pub udp: BTreeSet<(Ipv4Addr, u16)>,
+}
+
+/// One chain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Chain {
+    /// `type … hook … priority …;` of a base chain.
+    pub hook: Option<String>,
+    /// Its rules in order.
+    pub rules: Vec<String>,
+}
+
+/// What the kernel's table holds, as far as it can differ from [`Tables`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Whether there is a table at all.
+    pub exists: bool,
+    /// Chains by name with their number of rules.
+    pub chains: BTreeMap<String, usize>,
+    /// Names of sets that are not managed maps.
+    pub affinity: BTreeSet<String>,
+    /// Elements of the managed maps by map.
+    pub elements: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Tables {
+    /// Enters a chain and returns its name.
+    pub(super) fn add_chain(&mut self, kind: &str, chain: Chain) -> String {
+        let name = format!("{kind}_{}", digest(&chain));
+        self.chains.insert(name.clone(), chain);
+        name
+    }
+
+    /// Enters an element, unless its key is taken: the first Service in name order keeps it.
+    pub(super) fn add_element(&mut self, map: &'static str, key: String, value: String) {
+        self.elements.entry(map).or_default().entry(key).or_insert(value);
+    }
+
+    /// What the kernel holds once this is applied.
+    pub fn observed(&self) -> Observed {
+        Observed {
+            exists: true,
+            chains: self.chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len())).collect(),
+            affinity: self.affinity.keys().cloned().collect(),
+            elements: MAPS
+                .iter()
+                .map(|(map, _)| ((*map).to_owned(), self.elements.get(map).cloned().unwrap_or_default()))
+                .collect(),
+        }
+    }
+}
+
+/// A short name for a value; 48 bits among some ten thousand chains.
+pub(super) fn digest(value: &impl std::fmt::Debug) -> String {
+    let hash = Sha256::digest(format!("{value:?}"));
+    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
