@@ -150,11 +150,13 @@ async fn every_half_made_state_is_completed() {
     assert!(!netns.exists());
 }
 
+/// The pod's link on the host: the one whose alias names this network.
 fn host_link(lab: &Lab) -> String {
-    let ports = fs::read_dir(format!("/sys/class/net/{}/brif", lab.config.bridge)).unwrap();
-    let names: Vec<String> = ports.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(names.len(), 1);
-    names.into_iter().next().unwrap()
+    let listed = std::process::Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let alias = format!("alias {}/", lab.config.bridge);
+    let line = listed.lines().find(|line| line.contains(&alias)).expect("the pod has a link");
+    line.split([' ', '@']).nth(1).unwrap().to_owned()
 }
 
 fn ip(arguments: &[&str]) {
@@ -189,15 +191,15 @@ async fn the_firewall_rules_come_back_and_go_at_the_end() {
         return;
     }
     let mut lab = Lab::start().await;
-    let bridge = lab.config.bridge.clone();
+    let pods = lab.config.pod_cidr.to_string();
     let rules = || {
         let listed = std::process::Command::new("iptables").args(["-w", "-S", "FORWARD"]).output().unwrap();
-        String::from_utf8(listed.stdout).unwrap().lines().filter(|line| line.contains(&bridge)).count()
+        String::from_utf8(listed.stdout).unwrap().lines().filter(|line| line.contains(&pods)).count()
     };
     assert_eq!(rules(), 2);
     lab.restart().await;
     assert_eq!(rules(), 2, "a second start adds nothing");
-    let specification = format!("-i {bridge} -m comment --comment");
+    let specification = format!("-s {pods} -m comment --comment");
     let mut words = vec!["-w", "-D", "FORWARD"];
     words.extend(specification.split(' '));
     words.extend(["drover: pod traffic", "-j", "ACCEPT"]);

@@ -45,7 +45,6 @@ impl Proxied {
         let config = ProxyConfig {
             table: format!("drt{}", std::process::id()),
             node: "here".into(),
-            bridge: lab.config.bridge.clone(),
             pod_cidr: lab.config.pod_cidr,
             cluster_cidr: lab.config.pod_cidr,
             service_cidr: lab.config.service_cidr,

@@ -1,4 +1,8 @@
-//! The bridge that holds the gateway address of the node's pods.
+//! The bridge that holds the gateway address of the node's pods, and the kernel settings of forwarding.
+//!
+//! The pods' links are not ports of it; each is routed to by its own /32. Docker loads `br_netfilter`, and on a bridge
+//! that calls the translation of Services at the wrong place: the kernel then switches the translated packet to the
+//! backend's port itself, past the host's IP stack, and a pod cannot reach itself through a Service at all.
 
 use std::{fs, io, path::PathBuf};
 
@@ -53,23 +57,29 @@ pub(super) async fn ensure(netlink: &Netlink, name: &str, pods: Cidr, services: 
     Ok(Bridge { index, mtu })
 }
 
-/// Kernel settings. Redirects are sent when either the link's or the general switch is on, so both go off: a pod's
-/// neighbour is never its next hop. Strict reverse-path filtering drops what a pod sends under a foreign address.
+/// Kernel settings of the host. Redirects are sent when either the link's or the general switch is on, so both go off.
 fn write_settings(bridge: &str) -> Result<(), BridgeError> {
-    let conf = PathBuf::from("/proc/sys/net/ipv4/conf");
-    let settings = [
-        (PathBuf::from("/proc/sys/net/ipv4/ip_forward"), "1"),
-        (conf.join("all/send_redirects"), "0"),
-        (conf.join(bridge).join("send_redirects"), "0"),
-        (conf.join(bridge).join("rp_filter"), "1"),
-        (conf.join(bridge).join("route_localnet"), "0"),
-    ];
-    for (path, value) in settings {
-        // Written only when different: on some hosts the tree is read-only and already right.
-        if fs::read_to_string(&path).is_ok_and(|present| present.trim() == value) {
-            continue;
-        }
-        fs::write(&path, value).map_err(|source| BridgeError::Setting { path, source })?;
+    write("/proc/sys/net/ipv4/ip_forward".into(), "1")?;
+    write("/proc/sys/net/ipv4/conf/all/send_redirects".into(), "0")?;
+    write_link_settings(bridge)
+}
+
+/// Kernel settings of a link. Strict reverse-path filtering drops what a pod sends under an address that is not its own;
+/// without IPv6 the link is silent.
+pub(super) fn write_link_settings(link: &str) -> Result<(), BridgeError> {
+    let conf = PathBuf::from("/proc/sys/net/ipv4/conf").join(link);
+    for (setting, value) in [("send_redirects", "0"), ("rp_filter", "1"), ("route_localnet", "0")] {
+        write(conf.join(setting), value)?;
     }
-    Ok(())
+    let ipv6 = PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6");
+    // A kernel without IPv6 lacks the file.
+    if ipv6.exists() { write(ipv6, "1") } else { Ok(()) }
+}
+
+/// Written only when different: on some hosts the tree is read-only and already right.
+fn write(path: PathBuf, value: &str) -> Result<(), BridgeError> {
+    if fs::read_to_string(&path).is_ok_and(|present| present.trim() == value) {
+        return Ok(());
+    }
+    fs::write(&path, value).map_err(|source| BridgeError::Setting { path, source })
 }

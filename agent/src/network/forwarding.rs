@@ -4,6 +4,8 @@ use std::{io, process::Output};
 
 use tokio::process::Command;
 
+use super::Cidr;
+
 /// Marks our rules for the reader of `iptables -S`.
 const COMMENT: &str = "drover: pod traffic";
 
@@ -23,9 +25,9 @@ pub enum ForwardingError {
     },
 }
 
-/// Accepts forwarded traffic from and to the bridge, unless that is accepted already.
-pub(super) async fn ensure(bridge: &str) -> Result<(), ForwardingError> {
-    for rule in rules(bridge) {
+/// Accepts forwarded traffic from and to the pods, unless that is accepted already.
+pub(super) async fn ensure(pods: Cidr) -> Result<(), ForwardingError> {
+    for rule in rules(pods) {
         if !iptables("-C", &rule).await?.status.success() {
             let output = iptables("-I", &rule).await?;
             check(&rule, &output)?;
@@ -35,8 +37,8 @@ pub(super) async fn ensure(bridge: &str) -> Result<(), ForwardingError> {
 }
 
 /// Takes the rules away.
-pub(super) async fn remove(bridge: &str) -> Result<(), ForwardingError> {
-    for rule in rules(bridge) {
+pub(super) async fn remove(pods: Cidr) -> Result<(), ForwardingError> {
+    for rule in rules(pods) {
         while iptables("-C", &rule).await?.status.success() {
             let output = iptables("-D", &rule).await?;
             check(&rule, &output)?;
@@ -45,9 +47,9 @@ pub(super) async fn remove(bridge: &str) -> Result<(), ForwardingError> {
     Ok(())
 }
 
-fn rules(bridge: &str) -> [Vec<String>; 2] {
-    ["-i", "-o"].map(|side| {
-        let words = ["FORWARD", side, bridge, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"];
+fn rules(pods: Cidr) -> [Vec<String>; 2] {
+    ["-s", "-d"].map(|side| {
+        let words = ["FORWARD", side, &pods.to_string(), "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"];
         words.map(str::to_owned).to_vec()
     })
 }

@@ -42,7 +42,7 @@ const LOCKS: usize = 64;
 /// Settings of the pod network.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// The bridge's name, at most 15 bytes.
+    /// The name of the bridge that holds the gateway address, at most 15 bytes.
     pub bridge: String,
     /// Where name spaces and records live, for this agent alone; must not outlive a boot. `/run/drover` in production.
     pub run_dir: PathBuf,
@@ -104,6 +104,8 @@ enum PodError {
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error(transparent)]
     Netns(#[from] NetnsError),
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -126,7 +128,7 @@ impl HostNetwork {
         let chooser = AddressChooser::new(config.pod_cidr, records.load_released()?, newest);
         let netlink = Netlink::open().map_err(StartError::Netlink)?;
         let bridge = bridge::ensure(&netlink, &config.bridge, config.pod_cidr, config.service_cidr).await?;
-        forwarding::ensure(&config.bridge).await?;
+        forwarding::ensure(config.pod_cidr).await?;
         let host_ports = watch::Sender::new(host_ports(&pods));
         let state = Mutex::new(State { pods, chooser });
         let locks = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
@@ -166,7 +168,7 @@ impl HostNetwork {
     /// # Errors
     /// As [`Self::start`].
     pub async fn uninstall(self) -> Result<(), StartError> {
-        forwarding::remove(&self.config.bridge).await?;
+        forwarding::remove(self.config.pod_cidr).await?;
         let failed = |source| BridgeError::Link { bridge: self.config.bridge.clone(), source };
         self.sweep().await.map_err(failed)?;
         self.netlink.remove(self.bridge.index).await.map_err(failed)?;
@@ -175,21 +177,21 @@ impl HostNetwork {
 
     async fn repair(&self) -> Result<(), StartError> {
         bridge::ensure(&self.netlink, &self.config.bridge, self.config.pod_cidr, self.config.service_cidr).await?;
-        forwarding::ensure(&self.config.bridge).await?;
+        forwarding::ensure(self.config.pod_cidr).await?;
         self.sweep().await.map_err(|source| BridgeError::Link { bridge: self.config.bridge.clone(), source })?;
         Ok(())
     }
 
-    /// Removes the ports of our bridge that belong to no record: links of pods that are gone. Others are left alone.
+    /// Removes links that name this network as their owner but belong to no record: those of pods that are gone, whose
+    /// name space something still holds. Others are left alone.
     async fn sweep(&self) -> Result<(), LinkError> {
-        let ports = self.netlink.ports(self.bridge.index).await?;
-        let known: HashSet<String> = {
-            let state = self.lock();
-            state.pods.keys().map(|pod| link_name(&self.config.bridge, pod)).collect()
-        };
-        for (name, index) in ports {
-            if is_pod_link(&name) && !known.contains(&name) {
-                self.netlink.remove(index).await?;
+        let links = self.netlink.aliased().await?;
+        let known: HashSet<String> = self.lock().pods.keys().map(|pod| self.link_name(pod)).collect();
+        let owner = self.alias("");
+        for (name, link) in links {
+            let ours = link.alias.is_some_and(|alias| alias.starts_with(&owner)) && is_pod_link(&name);
+            if ours && !known.contains(&name) {
+                self.netlink.remove(link.index).await?;
             }
         }
         Ok(())
@@ -200,25 +202,19 @@ impl HostNetwork {
         let address = self.reserve(request)?;
         let path = self.netns_path(&request.pod);
         let inside = netns::ensure(path.clone(), Netlink::open).await?;
-        let name = link_name(&self.config.bridge, &request.pod);
+        let name = self.link_name(&request.pod);
         let namespace = File::open(&path).map_err(|error| PodError::File(path.clone(), error))?;
-        let veth = Veth {
-            host_name: &name,
-            bridge: self.bridge.index,
-            mtu: self.bridge.mtu,
-            address,
-            namespace: namespace.as_fd(),
-        };
-        let created = self.netlink.create_veth(&veth).await?;
-        let mut complete = inside.configure_pod(address, self.gateway()).await?;
-        if !created && !complete {
+        let veth = Veth { host_name: &name, mtu: self.bridge.mtu, address, namespace: namespace.as_fd() };
+        let fresh = self.netlink.create_veth(&veth).await?;
+        if !inside.has_pod_link().await? && !fresh {
             // The link of an earlier name space of this pod: its other end is gone or about to go.
             self.remove_link(&name).await?;
             self.netlink.create_veth(&veth).await?;
-            complete = inside.configure_pod(address, self.gateway()).await?;
         }
-        let link = self.netlink.isolate_port(&name).await?;
-        if !complete || link.controller != Some(self.bridge.index) {
+        // Settings come before the link does: changed later they would wait for the kernel's other processors.
+        bridge::write_link_settings(&name)?;
+        self.netlink.route_to_pod(&veth, self.gateway(), &self.alias(request.pod.as_str())).await?;
+        if !inside.configure_pod(address, self.gateway()).await? {
             return Err(PodError::Foreign(name));
         }
         Ok(self.sandbox(address, path))
@@ -296,6 +292,18 @@ impl HostNetwork {
         Sandbox { address, netns, nameserver: Some(self.gateway()), engine }
     }
 
+    /// The host's end of a pod's link. Bridges differ in name, so two networks on a host never meet.
+    fn link_name(&self, pod: &PodUid) -> String {
+        let digest = Sha256::digest(self.alias(pod.as_str()));
+        let hexadecimal = digest.iter().take(6).map(|byte| format!("{byte:02x}"));
+        format!("{LINK_PREFIX}{}", hexadecimal.collect::<String>())
+    }
+
+    /// Says whose a link is, to us and to whoever reads `ip link`.
+    fn alias(&self, pod: &str) -> String {
+        format!("{}/{pod}", self.config.bridge)
+    }
+
     fn netns_path(&self, pod: &PodUid) -> PathBuf {
         self.config.run_dir.join("netns").join(pod.as_str())
     }
@@ -339,13 +347,6 @@ impl PodNetwork for HostNetwork {
     fn mode(&self) -> NetworkMode {
         NetworkMode::Wrapper
     }
-}
-
-/// The host's end of a pod's link. Bridges differ in name, so two networks on a host never meet.
-fn link_name(bridge: &str, pod: &PodUid) -> String {
-    let digest = Sha256::new().chain_update(bridge).chain_update("/").chain_update(pod.as_str()).finalize();
-    let hexadecimal = digest.iter().take(6).map(|byte| format!("{byte:02x}"));
-    format!("{LINK_PREFIX}{}", hexadecimal.collect::<String>())
 }
 
 fn is_pod_link(name: &str) -> bool {

@@ -8,10 +8,10 @@ use std::{
 use futures::TryStreamExt;
 use nix::libc::{EEXIST, ENODEV};
 use rtnetlink::{
-    Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    Error, Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
     packet_route::{
         AddressFamily,
-        link::{InfoBridgePort, InfoData, InfoVeth, LinkAttribute, LinkMessage},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
         route::RouteScope,
     },
 };
@@ -19,6 +19,9 @@ use tokio::task::AbortHandle;
 
 /// The name of a pod's link inside its name space.
 const POD_LINK: &str = "eth0";
+
+/// The hardware address of the host's end of every pod link.
+const HOST_END: [u8; 6] = [0x0a, 0xd0, 0, 0, 0, 1];
 
 /// The loopback link has this index in every name space.
 const LOOPBACK_INDEX: u32 = 1;
@@ -50,7 +53,7 @@ impl Drop for Netlink {
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) mtu: Option<u32>,
-    pub(super) controller: Option<u32>,
+    pub(super) alias: Option<String>,
     pub(super) hardware: Option<Vec<u8>>,
 }
 
@@ -58,7 +61,6 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Veth<'a> {
     pub(super) host_name: &'a str,
-    pub(super) bridge: u32,
     pub(super) mtu: u32,
     pub(super) address: Ipv4Addr,
     pub(super) namespace: BorrowedFd<'a>,
@@ -81,21 +83,20 @@ impl Netlink {
         }
     }
 
-    /// Name and index of each port of a bridge.
-    pub(super) async fn ports(&self, bridge: u32) -> Result<Vec<(String, u32)>, LinkError> {
+    /// Name and description of each link that has an alias.
+    pub(super) async fn aliased(&self) -> Result<Vec<(String, Link)>, LinkError> {
         let failed = |source| LinkError { step: "list the links".to_owned(), source };
-        let mut links = self.handle.link().get().execute();
-        let mut ports = Vec::new();
-        while let Some(message) = links.try_next().await.map_err(failed)? {
+        let mut messages = self.handle.link().get().execute();
+        let mut links = Vec::new();
+        while let Some(message) = messages.try_next().await.map_err(failed)? {
             let name = message.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
                 _other => None,
             });
-            if describe(&message).controller == Some(bridge) {
-                ports.extend(name.map(|name| (name, message.header.index)));
-            }
+            let link = describe(&message);
+            links.extend(name.filter(|_| link.alias.is_some()).map(|name| (name, link)));
         }
-        Ok(ports)
+        Ok(links)
     }
 
     /// Removes a link, if it is there.
@@ -104,8 +105,8 @@ impl Netlink {
         unless(outcome, ENODEV, || format!("remove link {index}"))
     }
 
-    /// Makes a bridge, unless there is one, and brings it up. Its hardware address is fixed: otherwise a bridge takes
-    /// the lowest of its ports' and every pod's ARP entry for the gateway goes stale when that port leaves.
+    /// Makes a bridge, unless there is one, and brings it up. It has no ports: it is there to hold the gateway
+    /// address (the kernels in question lack `dummy`).
     pub(super) async fn ensure_bridge(&self, name: &str, mtu: u32, hardware: [u8; 6]) -> Result<u32, LinkError> {
         let fresh = LinkBridge::new(name).mtu(mtu).address(hardware.to_vec()).up().build();
         unless(self.handle.link().add(fresh).execute().await, EEXIST, || format!("create bridge {name}"))?;
@@ -139,8 +140,7 @@ impl Netlink {
         unless(self.handle.route().add(route).execute().await, EEXIST, || format!("add the route to {to}"))
     }
 
-    /// Makes a pod's link pair: one end on the bridge and up, the other in the pod's name space (it cannot come
-    /// up before it has its peer). `false` when a link of that name is there already.
+    /// Makes a pod's link pair: one end here, the other in the pod's name space, both down. `false` when a link of that name is there already.
     pub(super) async fn create_veth(&self, veth: &Veth<'_>) -> Result<bool, LinkError> {
         let peer = LinkUnspec::new_with_name(POD_LINK)
             .setns_by_fd(veth.namespace.as_raw_fd())
@@ -149,9 +149,8 @@ impl Netlink {
             .build();
         let pair = LinkVeth::new(veth.host_name, POD_LINK)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .controller(veth.bridge)
+            .address(HOST_END.to_vec())
             .mtu(veth.mtu)
-            .up()
             .build();
         match self.handle.link().add(pair).execute().await {
             Ok(()) => Ok(true),
@@ -160,15 +159,37 @@ impl Netlink {
         }
     }
 
-    /// Lets a bridge port talk to the bridge itself only. Pods reach each other through the host's IP stack, where the
-    /// rules are; on the wire of the bridge they could pretend to be one another.
-    pub(super) async fn isolate_port(&self, name: &str) -> Result<Link, LinkError> {
+    /// Brings up the host's end of a pod's link, names the link's owner and leads to the pod through it, from the
+    /// gateway's address.
+    pub(super) async fn route_to_pod(&self, veth: &Veth<'_>, gateway: Ipv4Addr, alias: &str) -> Result<(), LinkError> {
+        let name = veth.host_name;
         let missing = || LinkError { step: format!("find link {name}"), source: Error::RequestFailed };
-        let link = self.find(name).await?.ok_or_else(missing)?;
-        let port = LinkBridgePort::new(link.index).append_info_data(InfoBridgePort::Isolated(true)).build();
-        let outcome = self.handle.link().set_port(port).execute().await;
-        outcome.map_err(|source| LinkError { step: format!("isolate link {name}"), source })?;
-        Ok(link)
+        let index = self.find(name).await?.ok_or_else(missing)?.index;
+        let named = self.handle.link().set(LinkUnspec::new_with_index(index).alias(alias).up().build()).execute().await;
+        named.map_err(|source| LinkError { step: format!("bring up link {name}"), source })?;
+        self.ensure_neighbour(index, veth.address, hardware_address(veth.address)).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(veth.address, 32)
+            .pref_source(gateway)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        // Replaced: a link that is about to vanish with an earlier name space may still have the route.
+        let outcome = self.handle.route().add(route).replace().execute().await;
+        outcome.map_err(|source| LinkError { step: format!("add the route to {}", veth.address), source })
+    }
+
+    /// Enters a neighbour for ever: who is at the other end of a link is known, nobody needs to ask (or may lie).
+    async fn ensure_neighbour(&self, index: u32, address: Ipv4Addr, hardware: [u8; 6]) -> Result<(), LinkError> {
+        let neighbour =
+            self.handle.neighbours().add(index, IpAddr::V4(address)).link_layer_address(&hardware).replace();
+        let outcome = neighbour.execute().await;
+        outcome.map_err(|source| LinkError { step: format!("enter neighbour {address}"), source })
+    }
+
+    /// Whether this name space has a pod's link.
+    pub(super) async fn has_pod_link(&self) -> Result<bool, LinkError> {
+        Ok(self.find(POD_LINK).await?.is_some())
     }
 
     /// Sets up the inside of a pod's name space. `false` when it has no link to set up.
@@ -179,6 +200,7 @@ impl Netlink {
         let up = self.handle.link().set(LinkUnspec::new_with_index(link.index).up().build()).execute().await;
         up.map_err(|source| LinkError { step: format!("bring up {POD_LINK}"), source })?;
         self.ensure_address(link.index, address, 32).await?;
+        self.ensure_neighbour(link.index, gateway, HOST_END).await?;
         let route =
             RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link.index).onlink().build();
         unless(self.handle.route().add(route).execute().await, EEXIST, || "add the default route".to_owned())?;
@@ -231,13 +253,13 @@ pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
 }
 
 fn describe(message: &LinkMessage) -> Link {
-    let mut link = Link { index: message.header.index, mtu: None, controller: None, hardware: None };
+    let mut link = Link { index: message.header.index, mtu: None, alias: None, hardware: None };
     for attribute in &message.attributes {
         if let LinkAttribute::Mtu(mtu) = attribute {
             link.mtu = Some(*mtu);
         }
-        if let LinkAttribute::Controller(index) = attribute {
-            link.controller = Some(*index);
+        if let LinkAttribute::IfAlias(alias) = attribute {
+            link.alias = Some(alias.clone());
         }
         if let LinkAttribute::Address(bytes) = attribute {
             link.hardware = Some(bytes.clone());

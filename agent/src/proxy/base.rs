@@ -42,11 +42,11 @@ fn translation() -> Vec<String> {
 /// itself through a Service, from a pod of another node that an outside client reached through this one, and from
 /// outside the cluster to a pod.
 fn masquerading(config: &ProxyConfig) -> Vec<String> {
-    let ProxyConfig { table: _, node: _, bridge, pod_cidr, cluster_cidr, service_cidr: _ } = config;
+    let ProxyConfig { table: _, node: _, pod_cidr, cluster_cidr, service_cidr: _ } = config;
     vec![
         "ct status dnat ip saddr . ip daddr @hairpin masquerade".to_owned(),
         format!("ct status dnat ip saddr != {cluster_cidr} ip daddr {cluster_cidr} ip daddr != {pod_cidr} masquerade"),
-        format!("ip saddr {pod_cidr} ip daddr != {cluster_cidr} oifname != \"{bridge}\" masquerade"),
+        format!("ip saddr {pod_cidr} ip daddr != {cluster_cidr} masquerade"),
     ]
 }
 

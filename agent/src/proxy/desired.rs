@@ -25,8 +25,6 @@ pub struct ProxyConfig {
     pub table: String,
     /// This node's name.
     pub node: String,
-    /// The pods' bridge.
-    pub bridge: String,
     /// The addresses of this node's pods.
     pub pod_cidr: Cidr,
     /// The addresses of all pods.
