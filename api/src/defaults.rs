@@ -43,4 +43,6 @@ pub fn apply(kind: &Kind, object: &mut Value) {
 }
 
 #[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
 mod tests;

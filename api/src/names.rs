@@ -243,6 +243,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "cases read better as plain values")]
     fn only(messages: Vec<String>) -> String {
         messages.join(" | ")
     }

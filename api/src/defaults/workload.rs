@@ -1,7 +1,7 @@
 //! Deployments and ReplicaSets. Labels and selectors are never defaulted: `apps/v1` wants them written.
 
 use super::{
-    edit::{Fields, ensured, existing, set, text},
+    edit::{Fields, ensured, set, text},
     pod::pod_spec,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn replica_set(fields: &mut Fields) {
 }
 
 fn template(spec: &mut Fields) {
-    if let Some(pod) = existing(spec, "template").and_then(|template| existing(template, "spec")) {
+    if let Some(pod) = ensured(spec, "template").and_then(|template| ensured(template, "spec")) {
         pod_spec(pod);
     }
 }
