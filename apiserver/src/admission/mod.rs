@@ -3,6 +3,17 @@
 //! A fixed chain of small plugins, one a file. A plugin reads a snapshot of the world and changes the object; it does
 //! no I/O and has no state. What must still hold when the write commits, it states as [`Effects`].
 
+mod addresses;
+mod escalation;
+mod limits;
+mod namespace;
+mod node;
+mod priority;
+mod service_account;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod tolerations;
 
 use std::sync::Arc;
 
@@ -30,6 +41,18 @@ pub trait World: Sync {
 
     /// Returns every object of a kind in a namespace (`""`: everywhere).
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Object>>;
+
+    /// Whether the user may write this Role, ClusterRole or binding without gaining rights.
+    ///
+    /// # Errors
+    /// 403 that says what is missing.
+    fn check_escalation(
+        &self,
+        user: &User,
+        resource: &str,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError>;
 }
 
 /// One write on its way in.
@@ -98,7 +121,17 @@ impl Default for Settings {
 }
 
 /// The chain, in order: who may, where it may be, what is filled in, what is taken.
-const CHAIN: &[Plugin] = &[];
+const CHAIN: &[Plugin] = &[
+    namespace::admit,
+    node::admit,
+    escalation::admit,
+    limits::admit,
+    service_account::admit,
+    priority::admit,
+    tolerations::admit,
+    storage::admit,
+    addresses::admit,
+];
 
 /// The chain with its settings.
 #[derive(Debug, Clone, Default)]

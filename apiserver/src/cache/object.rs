@@ -53,7 +53,8 @@ impl Object {
     pub fn encode(kind: &Kind, revision: Revision, value: &Value) -> Result<(Self, Bytes), Error> {
         let stored = Bytes::from(drover_api::object::to_bytes(value));
         let selectable = selectable(kind, value);
-        let (bytes, digits) = if revision == 0 { (stored.clone(), 0..0) } else { splice(&stored, revision).ok_or(Error::Shape)? };
+        let (bytes, digits) =
+            if revision == 0 { (stored.clone(), 0..0) } else { splice(&stored, revision).ok_or(Error::Shape)? };
         Ok((Self { revision, bytes, digits, selectable }, stored))
     }
 

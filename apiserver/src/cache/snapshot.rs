@@ -28,12 +28,7 @@ pub struct Event {
 
 impl Event {
     /// Builds an event.
-    pub fn new(
-        revision: Revision,
-        key: Arc<str>,
-        current: Option<Arc<Object>>,
-        previous: Option<Arc<Object>>,
-    ) -> Self {
+    pub fn new(revision: Revision, key: Arc<str>, current: Option<Arc<Object>>, previous: Option<Arc<Object>>) -> Self {
         Self { revision, key, current, previous, gone: OnceLock::new() }
     }
 
@@ -68,14 +63,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Starts over from a listing that is complete at `revision`.
     pub fn rebuilt(&self, objects: OrdMap<Arc<str>, Arc<Object>>, revision: Revision) -> Self {
-        Self {
-            objects,
-            events: Vector::new(),
-            events_bytes: 0,
-            floor: revision,
-            revision,
-            epoch: self.epoch + 1,
-        }
+        Self { objects, events: Vector::new(), events_bytes: 0, floor: revision, revision, epoch: self.epoch + 1 }
     }
 
     /// Applies one change; changes arrive in the order of their revisions.
@@ -201,9 +189,8 @@ mod tests {
         for (revision, key) in (1..).zip(["a/x", "b/x", "b/y", "b/z", "b-c/x", "c/x"]) {
             put(&mut snapshot, key, revision);
         }
-        let found = |prefix, after| {
-            range(&snapshot.objects, prefix, after).map(|(key, _)| key.to_string()).collect::<Vec<_>>()
-        };
+        let found =
+            |prefix, after| range(&snapshot.objects, prefix, after).map(|(key, _)| key.to_string()).collect::<Vec<_>>();
         assert_eq!(found("b/", ""), ["b/x", "b/y", "b/z"]);
         assert_eq!(found("b/", "b/x"), ["b/y", "b/z"]);
         assert_eq!(found("b/", "a"), ["b/x", "b/y", "b/z"], "a position before the prefix cannot widen it");

@@ -35,7 +35,12 @@ impl Registry {
     ///
     /// # Errors
     /// 404, 409 when the pod has a node already or is being deleted, 400 without a node, or the store's error.
-    pub async fn bind(&self, (namespace, name): (&str, &str), bind: &Bind, options: &WriteOptions) -> Result<(), ApiError> {
+    pub async fn bind(
+        &self,
+        (namespace, name): (&str, &str),
+        bind: &Bind,
+        options: &WriteOptions,
+    ) -> Result<(), ApiError> {
         let kind = pods()?;
         let target = Target { kind, namespace, name };
         let mut fresh = false;
@@ -78,7 +83,11 @@ fn plan_bind(kind: &Kind, pod: &Value, bind: &Bind, now: &str) -> Result<Value, 
         return Err(ApiError::conflict(kind, name, &why));
     }
     if at(pod, &["metadata", "deletionTimestamp"]).is_some() {
-        return Err(ApiError::conflict(kind, name, &format!("pod {name} is being deleted, cannot be assigned to a host")));
+        return Err(ApiError::conflict(
+            kind,
+            name,
+            &format!("pod {name} is being deleted, cannot be assigned to a host"),
+        ));
     }
     let holder = str_at(pod, &["spec", "nodeName"]);
     if !holder.is_empty() {
@@ -96,7 +105,10 @@ fn plan_bind(kind: &Kind, pod: &Value, bind: &Bind, now: &str) -> Result<Value, 
             place[key] = value.clone();
         }
     }
-    set_condition(&mut bound, &json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+    set_condition(
+        &mut bound,
+        &json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}),
+    );
     Ok(bound)
 }
 
@@ -131,11 +143,25 @@ mod tests {
         check(&free, &to("n"), Ok("n"));
         check(&free, &to(""), Err("Binding.target.name is required"));
         let taken = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "m"}});
-        check(&taken, &to("n"), Err("Operation cannot be fulfilled on pods \"p\": pod p is already assigned to node \"m\""));
+        check(
+            &taken,
+            &to("n"),
+            Err("Operation cannot be fulfilled on pods \"p\": pod p is already assigned to node \"m\""),
+        );
         let leaving = json!({"metadata": {"name": "p", "deletionTimestamp": "t"}, "spec": {}});
-        check(&leaving, &to("n"), Err("Operation cannot be fulfilled on pods \"p\": pod p is being deleted, cannot be assigned to a host"));
+        check(
+            &leaving,
+            &to("n"),
+            Err("Operation cannot be fulfilled on pods \"p\": pod p is being deleted, cannot be assigned to a host"),
+        );
         let other = Bind { uid: "v".to_owned(), ..to("n") };
-        check(&free, &other, Err("Operation cannot be fulfilled on pods \"p\": Precondition failed: UID in precondition: v, UID in object meta: u"));
+        check(
+            &free,
+            &other,
+            Err(
+                "Operation cannot be fulfilled on pods \"p\": Precondition failed: UID in precondition: v, UID in object meta: u",
+            ),
+        );
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Registry {
                 }
                 Err(error) => return Err(error),
             };
-            let target = Target { kind, namespace: str_at(&candidate, &["metadata", "namespace"]), name: name(&candidate) };
+            let target =
+                Target { kind, namespace: str_at(&candidate, &["metadata", "namespace"]), name: name(&candidate) };
             match self.store_new(target, &candidate, effects, options).await? {
                 Ok(stored) => return Ok(stored),
                 Err(Written::Outdated) => fresh = true,
@@ -129,7 +130,8 @@ impl Registry {
     async fn taken(&self, target: Target<'_>) -> Result<ApiError, ApiError> {
         let mut error = ApiError::already_exists(target.kind, target.name);
         let holder = self.current(target, true).await?;
-        let leaving = holder.is_some_and(|object| at(object.selectable(), &["metadata", "deletionTimestamp"]).is_some());
+        let leaving =
+            holder.is_some_and(|object| at(object.selectable(), &["metadata", "deletionTimestamp"]).is_some());
         if leaving {
             error.message = format!("object is being deleted: {}", error.message);
         }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use drover_api::{
-    kinds::Kind,
-    status::ApiError,
-};
+use drover_api::{kinds::Kind, status::ApiError};
 
 use super::{
     DeleteOptions, Registry, WriteOptions,
@@ -88,7 +85,8 @@ impl Registry {
             let written = self.commit(target, current.revision, Change::Delete, effects).await?;
             return Ok(matches!(written, Written::Committed(_)).then_some(removed));
         };
-        let (object, stored) = Object::encode(target.kind, current.revision, &marked).map_err(|error| broken(&error))?;
+        let (object, stored) =
+            Object::encode(target.kind, current.revision, &marked).map_err(|error| broken(&error))?;
         if options.dry_run {
             return Ok(Some(Deleted::Marked(Arc::new(object))));
         }

@@ -83,7 +83,8 @@ impl Registry {
             .map(|(_, budget)| budget)
             .filter(|budget| {
                 let value = budget.to_value();
-                let selector = at(&value, &["spec", "selector"]).and_then(|found| LabelSelector::from_object(found).ok());
+                let selector =
+                    at(&value, &["spec", "selector"]).and_then(|found| LabelSelector::from_object(found).ok());
                 // Without a selector a budget selects nothing; an empty one selects every pod.
                 selector.is_some_and(|selector| selector.matches(pod.labels()))
             })
@@ -115,7 +116,10 @@ fn plan_charge(budget: &Value, pod: &Value, now: &str) -> Result<Option<Value>, 
     }
     let name = str_at(budget, &["metadata", "name"]);
     if number(&["status", "observedGeneration"]) < number(&["metadata", "generation"]) {
-        return Err(refused(&format!("The disruption budget {name} is still being processed by the server."), Some(10)));
+        return Err(refused(
+            &format!("The disruption budget {name} is still being processed by the server."),
+            Some(10),
+        ));
     }
     let allowed = number(&["status", "disruptionsAllowed"]);
     if allowed <= 0 {
@@ -181,6 +185,9 @@ mod tests {
         assert_eq!(told(&budget(0, 1, ""), &pod(false)), unhealthy);
         let mut changed = budget(1, 3, "");
         changed["metadata"]["generation"] = 3.into();
-        assert_eq!(told(&changed, &pod(true)), "429 \"The disruption budget b is still being processed by the server.\"");
+        assert_eq!(
+            told(&changed, &pod(true)),
+            "429 \"The disruption budget b is still being processed by the server.\""
+        );
     }
 }

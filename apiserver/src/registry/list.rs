@@ -9,12 +9,7 @@ use drover_api::{
 use drover_store::{Range, Revision};
 use imbl::OrdMap;
 
-use super::{
-    Registry, VersionMatch, from_store, keys,
-    options::ListOptions,
-    seal::Position,
-    unserved,
-};
+use super::{Registry, VersionMatch, from_store, keys, options::ListOptions, seal::Position, unserved};
 use crate::cache::{Cache, KindCache, Object, Selection, range, too_old};
 
 /// Objects by cache key.
@@ -39,12 +34,7 @@ impl Registry {
     /// # Errors
     /// 400 for a bad revision or token, 410 for history that is gone, 422 for options that do not go together,
     /// 504 for a revision that has not happened, or the store's error.
-    pub async fn list(
-        &self,
-        kind: &'static Kind,
-        namespace: &str,
-        options: &ListOptions,
-    ) -> Result<List, ApiError> {
+    pub async fn list(&self, kind: &'static Kind, namespace: &str, options: &ListOptions) -> Result<List, ApiError> {
         check(options)?;
         let selection = self.selection(kind, namespace, options);
         let query = query_of(kind, namespace, options);
@@ -124,8 +114,7 @@ fn page(
     after: &str,
     limit: usize,
 ) -> (Vec<Arc<Object>>, Option<(String, usize)>) {
-    let mut selected =
-        range(objects, &selection.prefix, after).filter(|(key, object)| selection.matches(key, object));
+    let mut selected = range(objects, &selection.prefix, after).filter(|(key, object)| selection.matches(key, object));
     let limit = if limit == 0 { usize::MAX } else { limit };
     let mut items = Vec::new();
     let mut last = "";

@@ -43,8 +43,8 @@ pub use binding::Bind;
 pub use delete::Deleted;
 pub use environment::{Environment, System, format_time};
 pub use error::from_store;
-pub use keys::{ROOT, key, local, prefix};
 pub(crate) use keys::SERVICE_ALLOCATIONS;
+pub use keys::{ROOT, key, local, prefix};
 pub use list::List;
 pub use options::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions, parse_revision};
 pub use patch::Patch;
@@ -54,7 +54,9 @@ pub use watch::{Frame, WatchOptions, Watching};
 
 use crate::{
     admission::Admission,
+    authz::Authorizer,
     cache::{Cache, KindCache, Object, Snapshot},
+    request::User,
     volatile::{Limit, Overflow, Volatile},
 };
 
@@ -77,6 +79,8 @@ pub struct Registry {
     seal: seal::Seal,
     /// Held from reading the addresses in use to writing the Service that takes one.
     allocations: tokio::sync::Mutex<()>,
+    /// Weak, because authorisation itself reads the registry.
+    authorizer: std::sync::OnceLock<std::sync::Weak<Authorizer>>,
     shutdown: CancellationToken,
 }
 
@@ -110,10 +114,17 @@ impl Registry {
             admission,
             seal,
             allocations,
+            authorizer: std::sync::OnceLock::new(),
             shutdown,
         });
         tasks.push(tokio::spawn(Arc::clone(&registry).expire_events()));
         Ok((registry, tasks))
+    }
+
+    /// Says who decides about roles and bindings; until then only `system:masters` may write them.
+    pub fn set_authorizer(&self, authorizer: &Arc<Authorizer>) {
+        // A second call would be a second server on one registry, which nothing builds; the first one stays.
+        _ = self.authorizer.set(Arc::downgrade(authorizer));
     }
 
     /// Returns the newest cached snapshot of a kind without waiting: for authorisation, indexes and metrics.
@@ -247,6 +258,22 @@ impl crate::admission::World for Registry {
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
         let snapshot = self.snapshot(kind);
         crate::cache::range(&snapshot.objects, &prefix, "").map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    fn check_escalation(
+        &self,
+        user: &User,
+        resource: &str,
+        object: &serde_json::Value,
+        old: Option<&serde_json::Value>,
+    ) -> Result<(), ApiError> {
+        if user.in_group("system:masters") {
+            return Ok(());
+        }
+        match self.authorizer.get().and_then(std::sync::Weak::upgrade) {
+            Some(authorizer) => authorizer.check_escalation(user, resource, object, old),
+            None => Err(ApiError::new(403, "Forbidden", "roles cannot be written before authorisation is ready")),
+        }
     }
 }
 

@@ -176,7 +176,13 @@ mod tests {
         let free = json!({"metadata": {}});
         let at = "mark 1970-01-01T00:00:00Z +0";
         check("", "configmaps", &held, &DeleteOptions::default(), &format!("{at} [\"x/y\"]"));
-        check("apps", "deployments", &free, &propagate(Propagation::Foreground), &format!("{at} [\"foregroundDeletion\"]"));
+        check(
+            "apps",
+            "deployments",
+            &free,
+            &propagate(Propagation::Foreground),
+            &format!("{at} [\"foregroundDeletion\"]"),
+        );
         check("apps", "deployments", &free, &propagate(Propagation::Orphan), &format!("{at} [\"orphan\"]"));
         check("apps", "deployments", &free, &propagate(Propagation::Background), "remove");
         let waiting = json!({"metadata": {

@@ -106,10 +106,8 @@ fn initial_status(kind: &Kind, object: &mut Value) {
 /// Classifies a pod as Kubernetes does: Guaranteed, Burstable or BestEffort.
 fn qos(pod: &Map<String, Value>) -> &'static str {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    let containers = ["containers", "initContainers"]
-        .iter()
-        .filter_map(|list| spec.get(list).and_then(Value::as_array))
-        .flatten();
+    let containers =
+        ["containers", "initContainers"].iter().filter_map(|list| spec.get(list).and_then(Value::as_array)).flatten();
     let (mut any, mut guaranteed) = (false, true);
     for container in containers {
         for resource in ["cpu", "memory"] {
@@ -133,10 +131,8 @@ fn qos(pod: &Map<String, Value>) -> &'static str {
 pub(crate) fn prepare_update(kind: &Kind, part: Part, object: &mut Value, current: &Value) -> Result<(), ApiError> {
     let stated_uid = uid(object);
     if !stated_uid.is_empty() && stated_uid != uid(current) {
-        let why = format!(
-            "Precondition failed: UID in precondition: {stated_uid}, UID in object meta: {}",
-            uid(current)
-        );
+        let why =
+            format!("Precondition failed: UID in precondition: {stated_uid}, UID in object meta: {}", uid(current));
         return Err(ApiError::conflict(kind, name(current), &why));
     }
     let stated_version = resource_version(object);

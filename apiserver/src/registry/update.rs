@@ -162,7 +162,8 @@ impl Registry {
     ) -> Result<Result<Arc<Object>, Written>, ApiError> {
         let Prepared { object, effects, unchanged: _, completes_deletion } = prepared;
         let object = unversioned(object);
-        let (same_version, stored) = Object::encode(target.kind, current.revision, &object).map_err(|error| broken(&error))?;
+        let (same_version, stored) =
+            Object::encode(target.kind, current.revision, &object).map_err(|error| broken(&error))?;
         if options.dry_run {
             return Ok(Ok(Arc::new(same_version)));
         }

@@ -1,16 +1,14 @@
-//! The second view of Events: `events.k8s.io/v1` over the stored core form.
+//! Second views of stored objects: `events.k8s.io/v1` over the core form of Events.
 
-use drover_api::kinds::Kind;
+use drover_api::{events, kinds::Kind};
 use serde_json::Value;
-
-use super::keys;
 
 /// Turns a stored object into the form of `kind`.
 pub fn to_view(kind: &'static Kind, stored: Value) -> Value {
-    if keys::is_event_view(kind) { stored } else { stored }
+    events::from_storage(kind, stored)
 }
 
 /// Turns an object of `kind` into the stored form.
-pub(crate) fn from_view(kind: &'static Kind, object: Value) -> Value {
-    if keys::is_event_view(kind) { object } else { object }
+pub(super) fn from_view(kind: &'static Kind, object: Value) -> Value {
+    events::into_storage(kind, object)
 }

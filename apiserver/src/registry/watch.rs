@@ -9,12 +9,7 @@ use drover_api::{
 use drover_store::Revision;
 use tokio::time::Instant;
 
-use super::{
-    Registry, VersionMatch,
-    list::invalid_options,
-    options::ListOptions,
-    unserved,
-};
+use super::{Registry, VersionMatch, list::invalid_options, options::ListOptions, unserved};
 use crate::cache::{Change, Object, Watcher, range};
 
 /// Kubernetes sends a bookmark about once a minute.

@@ -25,11 +25,9 @@ const ACCEPTED: &str = "application/json";
 pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     match Limited::new(body, BODY_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {BODY_MAX}"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {BODY_MAX}")))
+        }
         Err(_) => Err(ApiError::bad_request("the request body ended early")),
     }
 }

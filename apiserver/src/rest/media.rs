@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn the_first_form_that_is_served_wins() {
-        const KUBECTL: &str =
-            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        const KUBECTL: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         const METADATA: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
         assert_eq!(form(KUBECTL), Ok(Form::Table("v1")));
         assert_eq!(form(METADATA), Ok(Form::Metadata));

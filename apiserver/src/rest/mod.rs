@@ -61,12 +61,7 @@ pub async fn route(state: Arc<State>, user: User, info: RequestInfo, request: Re
     }
 }
 
-async fn answer(
-    state: &State,
-    user: User,
-    info: RequestInfo,
-    request: Request<Body>,
-) -> Result<Response, ApiError> {
+async fn answer(state: &State, user: User, info: RequestInfo, request: Request<Body>) -> Result<Response, ApiError> {
     let kind = kind_of(&info)?;
     let accept = media::negotiate(request.headers(), params::wants_pretty(&info, request.headers()))?;
     let (parts, body) = request.into_parts();

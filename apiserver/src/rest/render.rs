@@ -87,7 +87,10 @@ impl Renderer {
             Form::Object | Form::Table(_) => (self.kind.api_version(), format!("{}List", self.kind.kind)),
         };
         let items: Vec<Value> = list.items.iter().map(|object| item(object)).collect();
-        self.value(StatusCode::OK, &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}))
+        self.value(
+            StatusCode::OK,
+            &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}),
+        )
     }
 
     fn finish(&self, code: StatusCode, body: Bytes) -> Response {
@@ -162,7 +165,10 @@ fn list_metadata(list: &List) -> Value {
 
 fn list_head(api_version: &str, kind: &str, metadata: &Value) -> BytesMut {
     let mut head = BytesMut::with_capacity(CHUNK / 8);
-    head.put_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[").as_bytes());
+    head.put_slice(
+        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+            .as_bytes(),
+    );
     head
 }
 

@@ -54,7 +54,8 @@ impl Printer {
         objects: impl Iterator<Item = &'a Value>,
         with_columns: bool,
     ) -> Value {
-        let definitions: Vec<Value> = if with_columns { columns(self.kind).iter().map(definition).collect() } else { Vec::new() };
+        let definitions: Vec<Value> =
+            if with_columns { columns(self.kind).iter().map(definition).collect() } else { Vec::new() };
         let rows: Vec<Value> = objects.map(|object| self.row(object)).collect();
         json!({
             "kind": "Table",

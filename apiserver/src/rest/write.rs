@@ -2,19 +2,11 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use drover_api::{
-    kinds::Kind,
-    status::ApiError,
-};
+use drover_api::{kinds::Kind, status::ApiError};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    Call, body, media,
-    media::PatchType,
-    params,
-    render::with_warnings,
-};
+use super::{Call, body, media, media::PatchType, params, render::with_warnings};
 use crate::{
     cache::Object,
     registry::{DeleteOptions, Deleted, Part, Patch, WriteOptions},
@@ -94,10 +86,8 @@ impl Call {
     pub(super) async fn delete_collection(mut self) -> Result<Response, ApiError> {
         let selection = params::list_options(self.kind, &self.info)?;
         let (deletion, options) = self.delete_options().await?;
-        let list = self
-            .registry
-            .delete_collection(self.kind, self.namespace(), &selection, &deletion, &options)
-            .await?;
+        let list =
+            self.registry.delete_collection(self.kind, self.namespace(), &selection, &deletion, &options).await?;
         Ok(self.renderer()?.list(list))
     }
 

@@ -1,1 +1,0 @@
-//! Requests through `route`, without a connection.

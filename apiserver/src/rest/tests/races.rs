@@ -1,0 +1,116 @@
+//! Many writers at once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    registry::testing::{Server, config, pod},
+    volatile::Volatile,
+};
+
+const CONFIGS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_updates_from_one_version_one_wins() {
+    let server = Server::start().await;
+    let created = server.post(CONFIGS, &config("a", "0")).await.body;
+    let mut writers = JoinSet::new();
+    for index in 0..16 {
+        let (server, mut object) = (server.clone(), created.clone());
+        object["data"]["v"] = format!("writer {index}").into();
+        writers.spawn(async move { server.put(&format!("{CONFIGS}/a"), &object).await.code });
+    }
+    let codes = writers.join_all().await;
+    assert_eq!(codes.iter().filter(|code| **code == 200).count(), 1, "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, 200 | 409)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patches_of_different_fields_all_arrive() {
+    let server = Server::start().await;
+    server.post(CONFIGS, &config("a", "0")).await;
+    let mut writers = JoinSet::new();
+    for index in 0..12 {
+        let server = server.clone();
+        writers.spawn(async move {
+            let patch = json!({"data": {format!("k{index}"): "x"}});
+            server.patch(&format!("{CONFIGS}/a"), "merge", &patch).await.code
+        });
+    }
+    assert!(writers.join_all().await.iter().all(|code| *code == 200));
+    let data = server.get(&format!("{CONFIGS}/a")).await.body["data"].clone();
+    assert_eq!(data.as_object().map(serde_json::Map::len), Some(13));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_of_one_lets_one_pod_go() {
+    let server = Server::start().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({
+        "kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "metadata": {"name": "b"},
+        "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    assert_eq!(server.post(budgets, &budget).await.code, 201);
+    let status = json!({"status": {
+        "observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 4, "desiredHealthy": 3, "expectedPods": 4,
+    }});
+    assert_eq!(server.patch(&format!("{budgets}/b/status"), "merge", &status).await.code, 200);
+    for index in 0..4 {
+        let path = format!("{PODS}/p{index}");
+        server.post(PODS, &pod(&format!("p{index}"))).await;
+        let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(server.patch(&format!("{path}/status"), "merge", &running).await.code, 200);
+    }
+    let mut evictions = JoinSet::new();
+    for index in 0..4 {
+        let server = server.clone();
+        evictions.spawn(async move {
+            let name = format!("p{index}");
+            let eviction = json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": name}});
+            server.post(&format!("{PODS}/{name}/eviction"), &eviction).await
+        });
+    }
+    let answers = evictions.join_all().await;
+    let mut codes: Vec<u16> = answers.iter().map(|answer| answer.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 429, 429, 429]);
+    let refused = answers.iter().find(|answer| answer.code == 429).expect("three of them");
+    assert_eq!(refused.message(), "Cannot evict pod as it would violate the pod's disruption budget.");
+    assert_eq!(refused.body["details"]["causes"][0]["reason"], "DisruptionBudget");
+    assert_eq!(server.get(PODS).await.names().len(), 3);
+    let after = server.get(&format!("{budgets}/b")).await.body;
+    assert_eq!(after["status"]["disruptionsAllowed"], 0);
+    assert_eq!(after["status"]["disruptedPods"].as_object().map(serde_json::Map::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_never_give_one_address_or_port_twice() {
+    let backend: Arc<dyn drover_store::Backend> = Arc::new(Volatile::new(1, Vec::new()));
+    let servers = [Server::start_on(Arc::clone(&backend)).await, Server::start_on(backend).await];
+    let mut writers = JoinSet::new();
+    for index in 0..24 {
+        let server = servers[index % 2].clone();
+        writers.spawn(async move {
+            let service = json!({
+                "kind": "Service", "apiVersion": "v1", "metadata": {"name": format!("s{index}")},
+                "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]},
+            });
+            server.post(SERVICES, &service).await
+        });
+    }
+    let answers = writers.join_all().await;
+    let field = |path: &str| {
+        answers.iter().map(|answer| answer.body.pointer(path).map(Value::to_string)).collect::<BTreeSet<_>>()
+    };
+    assert!(
+        answers.iter().all(|answer| answer.code == 201),
+        "{:?}",
+        answers.iter().map(|a| a.message().to_owned()).collect::<Vec<_>>()
+    );
+    assert_eq!(field("/spec/clusterIP").len(), 24);
+    assert_eq!(field("/spec/ports/0/nodePort").len(), 24);
+}
