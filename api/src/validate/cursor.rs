@@ -113,6 +113,7 @@ impl fmt::Display for At<'_, '_> {
             }
             first = false;
         }
-        Ok(())
+        // Kubernetes spells the path of the whole object as an empty index.
+        if first { f.write_str("[]") } else { Ok(()) }
     }
 }

@@ -1,5 +1,7 @@
 //! Collecting what is wrong, in the words of Kubernetes' `field.Error`.
 
+use std::io;
+
 use serde_json::Value;
 
 use super::cursor::At;
@@ -24,7 +26,7 @@ impl Errors {
 
     /// `Required value`, with a detail unless it is empty.
     pub(super) fn required(&mut self, at: &At<'_, '_>, detail: &str) {
-        self.push("FieldValueRequired", at.to_string(), with_detail("Required value", detail));
+        self.push("FieldValueRequired", at, || with_detail("Required value", detail));
     }
 
     /// `Invalid value: …: detail`, showing the value that stands there.
@@ -34,8 +36,7 @@ impl Errors {
 
     /// `Invalid value: …: detail`, showing another value.
     pub(super) fn invalid_value(&mut self, at: &At<'_, '_>, value: &Value, detail: &str) {
-        let text = with_detail(&format!("Invalid value: {}", show(value)), detail);
-        self.push("FieldValueInvalid", at.to_string(), text);
+        self.push("FieldValueInvalid", at, || with_detail(&format!("Invalid value: {}", show(value)), detail));
     }
 
     /// `Invalid value: "…": message` once for each message of a check.
@@ -61,9 +62,10 @@ impl Errors {
 
     /// `Unsupported value: …: supported values: "A", "B"`.
     pub(super) fn not_supported(&mut self, at: &At<'_, '_>, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|value| quote(value)).collect();
-        let text = format!("Unsupported value: {}: supported values: {}", show(at.value()), quoted.join(", "));
-        self.push("FieldValueNotSupported", at.to_string(), text);
+        self.push("FieldValueNotSupported", at, || {
+            let quoted: Vec<String> = supported.iter().map(|value| quote(value)).collect();
+            format!("Unsupported value: {}: supported values: {}", show(at.value()), quoted.join(", "))
+        });
     }
 
     /// Requires one of a few words; an empty one is `Required value`.
@@ -77,7 +79,7 @@ impl Errors {
 
     /// `Forbidden: detail`.
     pub(super) fn forbidden(&mut self, at: &At<'_, '_>, detail: &str) {
-        self.push("FieldValueForbidden", at.to_string(), with_detail("Forbidden", detail));
+        self.push("FieldValueForbidden", at, || with_detail("Forbidden", detail));
     }
 
     /// `Duplicate value: …`.
@@ -87,32 +89,27 @@ impl Errors {
 
     /// `Duplicate value: …`, showing another value.
     pub(super) fn duplicate_value(&mut self, at: &At<'_, '_>, value: &Value) {
-        self.push("FieldValueDuplicate", at.to_string(), format!("Duplicate value: {}", show(value)));
+        self.push("FieldValueDuplicate", at, || format!("Duplicate value: {}", show(value)));
     }
 
     /// `Duplicate value: …: detail`.
     pub(super) fn duplicate_with(&mut self, at: &At<'_, '_>, detail: &str) {
-        let text = with_detail(&format!("Duplicate value: {}", show(at.value())), detail);
-        self.push("FieldValueDuplicate", at.to_string(), text);
+        self.push("FieldValueDuplicate", at, || with_detail(&format!("Duplicate value: {}", show(at.value())), detail));
     }
 
     /// `Not found: …`.
     pub(super) fn not_found(&mut self, at: &At<'_, '_>) {
-        self.push("FieldValueNotFound", at.to_string(), format!("Not found: {}", show(at.value())));
+        self.push("FieldValueNotFound", at, || format!("Not found: {}", show(at.value())));
     }
 
     /// `Too long: may not be more than N bytes`.
     pub(super) fn too_long(&mut self, at: &At<'_, '_>, bytes_max: usize) {
-        // Kubernetes writes the path of the object itself as an empty index.
-        let path = at.to_string();
-        let path = if path.is_empty() { "[]".to_owned() } else { path };
-        self.push("FieldValueTooLong", path, format!("Too long: may not be more than {bytes_max} bytes"));
+        self.push("FieldValueTooLong", at, || format!("Too long: may not be more than {bytes_max} bytes"));
     }
 
     /// `Too many: N: must have at most M items`.
     pub(super) fn too_many(&mut self, at: &At<'_, '_>, items_max: usize) {
-        let text = format!("Too many: {}: must have at most {items_max} items", at.len());
-        self.push("FieldValueTooMany", at.to_string(), text);
+        self.push("FieldValueTooMany", at, || format!("Too many: {}: must have at most {items_max} items", at.len()));
     }
 
     /// `must be greater than or equal to 0`, for a number that is there.
@@ -129,21 +126,46 @@ impl Errors {
         }
     }
 
-    fn push(&mut self, reason: &'static str, field: String, message: String) {
+    /// Adds an error, spelling it out only when there is room for it.
+    fn push(&mut self, reason: &'static str, at: &At<'_, '_>, message: impl FnOnce() -> String) {
         if self.list.len() < ERRORS_MAX {
-            self.list.push(FieldError { reason, field, message });
+            self.list.push(FieldError { reason, field: at.to_string(), message: message() });
         }
     }
 }
 
 /// Shows a value as Kubernetes does: text quoted, everything else as JSON, what is missing as empty text.
 fn show(value: &Value) -> String {
-    let text = match value {
-        Value::Null => return "\"\"".to_owned(),
-        Value::String(text) => return quote(text),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    };
-    cut(&text).to_owned()
+    match value {
+        Value::Null => "\"\"".to_owned(),
+        Value::String(text) => quote(text),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            let mut head = Head::default();
+            // The only error there can be is that the head is full, and a head is what is wanted.
+            let _full = serde_json::to_writer(&mut head, value);
+            String::from_utf8_lossy(&head.bytes).into_owned()
+        }
+    }
+}
+
+/// Keeps the first bytes of what is written and stops the writer there, so that showing a huge value costs little.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = SHOWN_BYTES_MAX - self.bytes.len();
+        let taken = bytes.len().min(room);
+        self.bytes.extend_from_slice(&bytes[..taken]);
+        // Nothing taken of something offered tells the writer to give up.
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Quotes a text as Go's `%q` does.

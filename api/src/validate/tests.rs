@@ -12,6 +12,7 @@ use crate::{
     kinds,
 };
 
+mod accepted;
 mod metadata;
 mod network;
 mod objects;

@@ -69,3 +69,13 @@ fn identity_never_changes() {
         expect![[r#""#]],
     );
 }
+
+#[test]
+fn showing_huge_values_costs_little() {
+    let owner = json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u", "controller": true});
+    let owners: Vec<Value> = (0..30_000).map(|_| owner.clone()).collect();
+    let kind = kind("v1", "ConfigMap");
+    let list = create(kind, &completed(kind, json!({"metadata": {"ownerReferences": owners}})));
+    assert_eq!(list.len(), 100);
+    assert!(list.iter().all(|error| error.message.len() < 5_000));
+}
