@@ -6,6 +6,7 @@
 pub mod admission;
 mod authn;
 pub mod authz;
+mod bootstrap;
 pub mod cache;
 mod discovery;
 mod front;

@@ -14,7 +14,10 @@ mod tls;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -32,6 +35,7 @@ use crate::{
     admission::{Admission, Settings},
     authn::Authenticator,
     authz::Authorizer,
+    bootstrap,
     discovery::Discovery,
     front::Front,
     health::Health,
@@ -90,6 +94,8 @@ struct Inner {
     names: Mutex<ServerNames>,
     acceptor: Acceptor,
     tasks: TaskTracker,
+    /// Whether `default/kubernetes` leads anywhere.
+    advertises: AtomicBool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -116,13 +122,19 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
         Registry::start(Arc::clone(&config.backend), Arc::new(System), Admission::new(settings), backstage.clone())
             .await
             .map_err(Error::Store)?;
+    bootstrap::ensure(&registry, plan.api_service).await.map_err(Error::Bootstrap)?;
+    if let Some(address) = plan.advertised {
+        bootstrap::publish(&registry, address).await.map_err(Error::Bootstrap)?;
+    }
     let front = Arc::new(build_front(&plan, &registry, shutdown.clone()));
+    registry.set_authorizer(&front.authorizer);
     let (tasks, abort) = (TaskTracker::new(), CancellationToken::new());
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
     let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
     write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
     let ca_pem = pki.ca_pem().to_owned();
-    let inner = Arc::new(Inner { front, registry, pki, names: Mutex::new(plan.names), acceptor, tasks });
+    let advertises = AtomicBool::new(plan.advertised.is_some());
+    let inner = Arc::new(Inner { front, registry, pki, names: Mutex::new(plan.names), acceptor, tasks, advertises });
     for listener in config.listeners {
         inner.tasks.spawn(inner.acceptor.clone().run(listener));
     }
@@ -140,18 +152,24 @@ impl Handle {
         LocalService::new(Arc::clone(&self.inner.front), user)
     }
 
-    /// Serves on one more listener; its address is added to the server's certificate.
+    /// Serves on one more listener, for example on the gateway of the pods' bridge. Its address is added to the
+    /// server's certificate and, when no address is advertised yet, becomes where `default/kubernetes` leads.
     ///
     /// # Errors
-    /// [`Error::Listener`], and [`Error::Pki`] when the certificate cannot be re-issued.
-    pub fn add_listener(&self, listener: TcpListener) -> Result<(), Error> {
-        let address = listener.local_addr().map_err(Error::Listener)?.ip();
-        if !address.is_unspecified() {
-            let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-            names.addresses.insert(address);
-            self.inner.pki.renew_server(&names, SystemTime::now()).map_err(Error::Pki)?;
+    /// [`Error::Listener`], [`Error::Pki`] when the certificate cannot be re-issued, [`Error::Bootstrap`] when the
+    /// endpoints cannot be written.
+    pub async fn add_listener(&self, listener: TcpListener) -> Result<(), Error> {
+        let address = listener.local_addr().map_err(Error::Listener)?;
+        let inner = &self.inner;
+        if !address.ip().is_unspecified() {
+            let mut names = inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.addresses.insert(address.ip());
+            inner.pki.renew_server(&names, SystemTime::now()).map_err(Error::Pki)?;
         }
-        self.inner.tasks.spawn(self.inner.acceptor.clone().run(listener));
+        inner.tasks.spawn(inner.acceptor.clone().run(listener));
+        if is_reachable(address.ip()) && !inner.advertises.swap(true, Ordering::AcqRel) {
+            bootstrap::publish(&inner.registry, address).await.map_err(Error::Bootstrap)?;
+        }
         Ok(())
     }
 
@@ -227,6 +245,10 @@ struct Plan {
     url: String,
     names: ServerNames,
     service_cidr: (Ipv4Addr, u8),
+    /// First address of the Service network.
+    api_service: Ipv4Addr,
+    /// Where pods reach this server, when that is known.
+    advertised: Option<SocketAddr>,
 }
 
 impl Plan {
@@ -239,14 +261,26 @@ impl Plan {
         }
         let first = *listening.first().ok_or_else(|| Error::Config("there is no listener".to_owned()))?;
         let url_host = if first.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { first.ip() };
-        let first_service = IpAddr::V4(Ipv4Addr::from(u32::from(service_cidr.0) + 1));
-        let addresses = listening.iter().map(SocketAddr::ip).chain(config.advertise_address).chain([first_service]);
+        let api_service = Ipv4Addr::from(u32::from(service_cidr.0) + 1);
+        let addresses =
+            listening.iter().map(SocketAddr::ip).chain(config.advertise_address).chain([api_service.into()]);
+        let advertised = match config.advertise_address {
+            Some(address) => Some(SocketAddr::new(address, first.port())),
+            None => listening.iter().copied().find(|address| is_reachable(address.ip())),
+        };
         Ok(Self {
             url: format!("https://{}", SocketAddr::new(url_host, first.port())),
             names: pki::server_names(addresses),
             service_cidr,
+            api_service,
+            advertised,
         })
     }
+}
+
+/// Whether an address means this server to anyone but this host.
+fn is_reachable(address: IpAddr) -> bool {
+    !address.is_loopback() && !address.is_unspecified()
 }
 
 fn build_front(plan: &Plan, registry: &Arc<Registry>, shutdown: CancellationToken) -> Front {
