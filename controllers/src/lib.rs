@@ -14,6 +14,16 @@ pub mod deployment;
 
 pub mod endpoints;
 
+pub mod proxyack;
+
+pub mod node;
+
+pub mod podgc;
+
+pub mod serviceaccount;
+
+pub mod disruption;
+
 pub mod scheduler;
 
 mod manager;

@@ -85,6 +85,14 @@ const CONTROLLERS: &[Entry] = &[
     Entry { name: "deployment", workers: 16, register: crate::deployment::register },
     Entry { name: "endpointslice", workers: 16, register: crate::endpoints::register_slices },
     Entry { name: "endpoints", workers: 8, register: crate::endpoints::register_endpoints },
+    Entry { name: "nodeipam", workers: 1, register: crate::node::ipam::register },
+    Entry { name: "nodelifecycle", workers: 1, register: crate::node::lifecycle::register },
+    Entry { name: "tainteviction", workers: 4, register: crate::node::eviction::register },
+    Entry { name: "proxyack", workers: 1, register: crate::proxyack::register },
+    Entry { name: "podgc", workers: 1, register: crate::podgc::register },
+    Entry { name: "serviceaccount", workers: 4, register: crate::serviceaccount::register_accounts },
+    Entry { name: "rootca", workers: 4, register: crate::serviceaccount::register_root_ca },
+    Entry { name: "disruption", workers: 4, register: crate::disruption::register },
 ];
 
 /// Returns the names of all controllers.

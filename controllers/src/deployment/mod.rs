@@ -26,6 +26,7 @@ use crate::objects::owners;
 use crate::runtime::{Change, Cluster, Controller, Error, Index, ObjectKey, Outcome, Resource, WorkQueue};
 
 pub use limits::Limits;
+pub(crate) use limits::share;
 pub use plan::{Action, Observed, Plan, plan};
 pub use revision::{HASH_LABEL, REVISION, template_hash};
 

@@ -1,0 +1,74 @@
+//! When each node was last heard, by this process's own clock.
+//!
+//! The times that agents write into Leases are compared with themselves only: a node whose clock is off is not a dead
+//! node, and a controller that just started has heard nobody yet and gives everybody the full time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::objects::owners;
+use crate::runtime::Cluster;
+
+/// The namespace of node Leases.
+pub const NODE_LEASES: &str = "kube-node-lease";
+/// A node silent for this long is no longer counted on, as in Kubernetes.
+pub const SILENCE_MAX: Duration = Duration::from_secs(40);
+
+/// The last heartbeat of each node. Clones share the memory.
+#[derive(Debug, Clone, Default)]
+pub struct Heartbeats {
+    heard: Arc<Mutex<BTreeMap<String, Heartbeat>>>,
+}
+
+#[derive(Debug)]
+struct Heartbeat {
+    /// What the agent wrote, compared only with what it wrote before.
+    renewed: Option<Timestamp>,
+    /// When this process saw it change.
+    heard: Timestamp,
+}
+
+impl Heartbeats {
+    /// Notes every change of a node Lease's renew time from now on.
+    pub fn follow(cluster: &Cluster) -> Self {
+        let heartbeats = Self::default();
+        let (noting, environment) = (heartbeats.clone(), cluster.environment.clone());
+        cluster.leases.on_change(move |change| {
+            let node = change.versions().next().map(|lease| owners::name(&lease.metadata).to_owned());
+            let in_scope = change.versions().all(|lease| owners::namespace(&lease.metadata) == NODE_LEASES);
+            let Some(node) = node.filter(|_| in_scope) else { return };
+            match &change.after {
+                None => noting.forget(&node),
+                Some(lease) => {
+                    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+                    noting.note(node, renewed, environment.now());
+                }
+            }
+        });
+        heartbeats
+    }
+
+    /// Returns when a node was last heard; `None` when it never was.
+    pub fn heard_at(&self, node: &str) -> Option<Timestamp> {
+        self.lock().get(node).map(|heartbeat| heartbeat.heard)
+    }
+
+    fn note(&self, node: String, renewed: Option<Timestamp>, now: Timestamp) {
+        let mut heard = self.lock();
+        let known = heard.get(&node).is_some_and(|before| before.renewed == renewed);
+        if !known {
+            heard.insert(node, Heartbeat { renewed, heard: now });
+        }
+    }
+
+    fn forget(&self, node: &str) {
+        self.lock().remove(node);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Heartbeat>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
