@@ -17,7 +17,7 @@ mod storage;
 mod workload;
 
 pub use age::human_duration;
-pub use pod::status as pod_status;
+pub use pod::{Status as PodStatus, status as pod_status};
 
 use column::{AGE, NAME, Printer};
 
