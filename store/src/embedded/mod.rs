@@ -4,6 +4,7 @@
 //! failed sync nothing is acknowledged any more. May not be opened twice on one directory.
 
 mod disk;
+mod maintenance;
 mod read;
 mod schema;
 mod shared;
@@ -17,7 +18,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable};
@@ -100,6 +101,8 @@ impl Embedded {
             purging,
             freed: true,
             shrink_at: Instant::now(),
+            last_batch_len: 0,
+            last_commit_took: Duration::ZERO,
         };
         let writer =
             spawn(writer, Arc::clone(&shared)).map_err(|err| Error::Broken(format!("writer thread: {err}")))?;

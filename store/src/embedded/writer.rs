@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::disk::{Disk, io_error};
+use super::disk::Disk;
 use super::shared::{Shared, closed};
 use super::space::SpaceState;
 use super::write::Tables;
-use super::{open_database, storage_error, transaction_error};
-use crate::retention::{Retention, plan_compaction};
+use super::{storage_error, transaction_error};
+use crate::retention::Retention;
 use crate::{Changes, Error, Operation, Revision, State, Transaction, TransactionResult};
 
 /// Bounds of one commit, so that it fits in the reserve and keeps its first writer waiting for milliseconds only.
@@ -26,9 +26,9 @@ const PURGE_AT_ONCE: usize = 1000;
 /// While the disk is full the writer looks for space this often.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// Shrinking keeps readers waiting, so it rests this many times as long as it took.
-const SHRINK_REST: u32 = 10;
-
+/// A batch smaller than the last one waits for more for this part of what a commit takes, and no longer than this.
+const PATIENCE_SHARE: u32 = 8;
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 /// Something for the writer to do, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -92,6 +92,9 @@ pub(crate) struct Writer {
     pub(crate) freed: bool,
     /// Not before this is the data file shrunk again.
     pub(crate) shrink_at: Instant,
+    /// How many jobs shared the last commit, and how long it took.
+    pub(crate) last_batch_len: usize,
+    pub(crate) last_commit_took: Duration,
 }
 
 impl Writer {
@@ -127,6 +130,7 @@ impl Writer {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
+        let patience_ends = Instant::now() + self.last_commit_took.min(PATIENCE_MAX * PATIENCE_SHARE) / PATIENCE_SHARE;
         while let Some(job) = next {
             match &job {
                 Job::Commit { bytes: more, .. } => bytes += more,
@@ -140,12 +144,22 @@ impl Writer {
             batch.push(job);
             let room = batch.len() < BATCH_MAX_JOBS && bytes < BATCH_MAX_BYTES;
             next = if room { self.jobs.try_recv().ok() } else { None };
+            if next.is_none() && room && batch.len() < self.last_batch_len {
+                // The writers just answered are about to come again: without them every other commit would be a
+                // lone one. A lone writer had a batch of one before, and never waits.
+                let patience = patience_ends.saturating_duration_since(Instant::now());
+                next = self.jobs.recv_timeout(patience).ok();
+            }
         }
-        self.commit(batch)
+        let begun = Instant::now();
+        self.last_batch_len = batch.len();
+        let step = self.commit(batch);
+        self.last_commit_took = begun.elapsed();
+        step
     }
 
     /// Makes a batch durable, then answers. Breaks when the store cannot go on.
-    fn commit(&mut self, batch: Vec<Job>) -> ControlFlow<()> {
+    pub(super) fn commit(&mut self, batch: Vec<Job>) -> ControlFlow<()> {
         let mut answers = Vec::with_capacity(batch.len());
         let mut batch = batch.into_iter();
         match self.write(&mut batch, &mut answers) {
@@ -269,87 +283,6 @@ impl Writer {
         }
         answers.into_iter().for_each(|answer| answer.send(Some(&told)));
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    /// Opens the database anew: after an error redb refuses to go on. Nothing acknowledged is lost by it.
-    fn reopen(&mut self) -> Result<(), Error> {
-        let mut database = self.shared.database_mut();
-        drop(database.take());
-        *database = Some(open_database(&self.disk, &self.space, self.cache_bytes)?);
-        drop(database);
-        self.purging = true;
-        self.space.enter_full();
-        self.shared.health().state = State::Full;
-        Ok(())
-    }
-
-    /// One round: look for space when the disk is full, then compact when it is due. Failures count, and are tried again.
-    fn maintain(&mut self) -> ControlFlow<()> {
-        let space = if self.space.is_full() { self.regain_space() } else { self.disk_reserve() };
-        let (newest, compacted) = {
-            let health = self.shared.health();
-            (health.revision, health.compacted)
-        };
-        // While the disk is full, history is worth less than room for writes.
-        let keep_revisions = if self.space.is_full() { 0 } else { self.retention.keep_revisions };
-        let retention = Retention { keep_revisions, ..self.retention };
-        let mut step = ControlFlow::Continue(());
-        let mut compaction = Ok(());
-        if let Some(revision) = plan_compaction(&retention, newest, compacted) {
-            let (reply, mut answer) = oneshot::channel();
-            step = self.commit(vec![Job::Compact { revision, reply }]);
-            compaction = answer.try_recv().unwrap_or_else(|_| Err(closed()));
-        }
-        let failure = compaction.and(space).err();
-        let mut health = self.shared.health();
-        match failure {
-            None => {
-                health.maintenance_failures = 0;
-                health.maintenance_error = None;
-            }
-            Some(error) => {
-                health.maintenance_failures += 1;
-                tracing::warn!(error = %error, failures = health.maintenance_failures, "maintenance of the store failed");
-                health.maintenance_error = Some(error.to_string());
-            }
-        }
-        step
-    }
-
-    fn disk_reserve(&self) -> Result<(), Error> {
-        self.disk.reserve().map_err(|err| io_error("reserve", &err))
-    }
-
-    /// Sets the reserve aside again, shrinking the data file for it when something in it was freed.
-    fn regain_space(&mut self) -> Result<(), Error> {
-        if self.disk_reserve().is_err() && self.freed && Instant::now() >= self.shrink_at {
-            self.freed = false;
-            let begun = Instant::now();
-            let shrunk = self.shrink();
-            self.shrink_at = Instant::now() + begun.elapsed() * SHRINK_REST;
-            shrunk?;
-        }
-        self.disk_reserve()?;
-        self.space.leave_full();
-        self.shared.health().state = State::Serving;
-        tracing::info!("the store's disk has space again; all writes are accepted");
-        Ok(())
-    }
-
-    /// Moves the pages in use to the front of the file and cuts it. Reads wait meanwhile.
-    fn shrink(&mut self) -> Result<(), Error> {
-        let shrunk = match self.shared.database_mut().as_mut() {
-            Some(database) => database.compact().map_err(storage_error),
-            None => return Err(closed()),
-        };
-        match shrunk {
-            Ok(_shrunk) => Ok(()),
-            Err(error) if self.space.failure().is_none() => {
-                self.reopen()?;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -1,0 +1,99 @@
+//! What the writer does between commits: compact when it is due, and get space back when the disk is full.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::disk::io_error;
+use super::shared::closed;
+use super::writer::{Job, Writer};
+use super::{open_database, storage_error};
+use crate::retention::{Retention, plan_compaction};
+use crate::{Error, State};
+
+/// Shrinking keeps readers waiting, so it rests this many times as long as it took.
+const SHRINK_REST: u32 = 10;
+
+impl Writer {
+    /// One round: look for space when the disk is full, then compact when it is due. Failures count, and are tried again.
+    pub(super) fn maintain(&mut self) -> ControlFlow<()> {
+        let space = if self.space.is_full() { self.regain_space() } else { self.disk_reserve() };
+        let (newest, compacted) = {
+            let health = self.shared.health();
+            (health.revision, health.compacted)
+        };
+        // While the disk is full, history is worth less than room for writes.
+        let keep_revisions = if self.space.is_full() { 0 } else { self.retention.keep_revisions };
+        let retention = Retention { keep_revisions, ..self.retention };
+        let mut step = ControlFlow::Continue(());
+        let mut compaction = Ok(());
+        if let Some(revision) = plan_compaction(&retention, newest, compacted) {
+            let (reply, mut answer) = oneshot::channel();
+            step = self.commit(vec![Job::Compact { revision, reply }]);
+            compaction = answer.try_recv().unwrap_or_else(|_| Err(closed()));
+        }
+        let failure = compaction.and(space).err();
+        let mut health = self.shared.health();
+        match failure {
+            None => {
+                health.maintenance_failures = 0;
+                health.maintenance_error = None;
+            }
+            Some(error) => {
+                health.maintenance_failures += 1;
+                tracing::warn!(error = %error, failures = health.maintenance_failures, "maintenance of the store failed");
+                health.maintenance_error = Some(error.to_string());
+            }
+        }
+        step
+    }
+
+    fn disk_reserve(&self) -> Result<(), Error> {
+        self.disk.reserve().map_err(|err| io_error("reserve", &err))
+    }
+
+    /// Sets the reserve aside again, shrinking the data file for it when something in it was freed.
+    fn regain_space(&mut self) -> Result<(), Error> {
+        if self.disk_reserve().is_err() && self.freed && Instant::now() >= self.shrink_at {
+            self.freed = false;
+            let begun = Instant::now();
+            let shrunk = self.shrink();
+            self.shrink_at = Instant::now() + begun.elapsed() * SHRINK_REST;
+            shrunk?;
+        }
+        self.disk_reserve()?;
+        self.space.leave_full();
+        self.shared.health().state = State::Serving;
+        tracing::info!("the store's disk has space again; all writes are accepted");
+        Ok(())
+    }
+
+    /// Moves the pages in use to the front of the file and cuts it. Reads wait meanwhile.
+    fn shrink(&mut self) -> Result<(), Error> {
+        let shrunk = match self.shared.database_mut().as_mut() {
+            Some(database) => database.compact().map_err(storage_error),
+            None => return Err(closed()),
+        };
+        match shrunk {
+            Ok(_shrunk) => Ok(()),
+            Err(error) if self.space.failure().is_none() => {
+                self.reopen()?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the database anew: after an error redb refuses to go on. Nothing acknowledged is lost by it.
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+        let mut database = self.shared.database_mut();
+        drop(database.take());
+        *database = Some(open_database(&self.disk, &self.space, self.cache_bytes)?);
+        drop(database);
+        self.purging = true;
+        self.space.enter_full();
+        self.shared.health().state = State::Full;
+        Ok(())
+    }
+}
