@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Engine, EngineError, ImageSummary};
+use super::{Engine, EngineError, ImageDetails, ImageSummary};
 
 /// The images on this host, by every reference they answer to.
 #[derive(Debug, Clone, Default)]
 pub struct ImageCache {
     inner: Arc<Mutex<Inner>>,
+    details: Arc<Mutex<HashMap<String, Arc<ImageDetails>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +44,22 @@ impl ImageCache {
     pub fn find(&self, reference: &str) -> Option<Arc<ImageSummary>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.by_reference.get(&normalise(reference)).or_else(|| inner.by_reference.get(reference)).cloned()
+    }
+
+    /// Describes an image; the engine is asked once per image id, which names content that never changes.
+    ///
+    /// # Errors
+    /// Those of the inspection.
+    pub async fn details(&self, engine: &dyn Engine, reference: &str) -> Result<Arc<ImageDetails>, EngineError> {
+        let id = self.find(reference).map_or_else(|| reference.to_owned(), |image| image.id.clone());
+        let known = self.details.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(details) = known {
+            return Ok(details);
+        }
+        let details = Arc::new(engine.inspect_image(&id).await?);
+        let mut cache = self.details.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert(details.summary.id.clone(), Arc::clone(&details));
+        Ok(details)
     }
 
     /// Whether the engine has ever answered with a list.

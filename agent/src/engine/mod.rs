@@ -19,6 +19,7 @@ use futures::stream::BoxStream;
 pub use docker::DockerEngine;
 pub use error::{EngineError, ErrorKind};
 pub use images::ImageCache;
+pub(crate) use images::{normalise, registry_of};
 pub use limit::{Limiter, Permit};
 pub use types::{
     AttachOptions, Attached, ContainerConfig, ContainerDetails, ContainerMount, ContainerPhase, ContainerStats,

@@ -1,7 +1,11 @@
 //! What the agent reads from the API server and writes back.
 //!
-//! Owns the informers, the lease with the drained-proxies revision and the writer of pod status.
+//! Owns the informers, the writer of pod status and deletions, and the recorder of events.
 
+mod events;
 mod informer;
+mod pod_api;
 
+pub use events::Recorder;
 pub use informer::{Informer, InformerHandle, InformerState};
+pub use pod_api::{KubePodApi, PodApi, PodApiError};

@@ -206,7 +206,7 @@ fn plan_stop_wanted(
 
 /// Keeps the attempt before the current one, for `logs --previous`, and removes older ones.
 fn plan_old_attempts(container: &PodContainer<'_>, state: &ContainerState, plan: &mut Plan) {
-    if state.busy.is_some() || state.attempts.len() <= 2 {
+    if state.busy.is_some() || state.setback.is_some() || state.attempts.len() <= 2 {
         return;
     }
     let starts = plan.actions.iter().any(|action| match action {

@@ -117,6 +117,10 @@ pub(super) fn plan_stop(
     }
     let container = spec.name.clone();
     let kill_at = after(stop.since, stop.grace_secs);
+    if let Some(setback) = state.setback.as_ref().filter(|setback| now < setback.retry_at) {
+        plan.wake_at(if now < kill_at { setback.retry_at.min(kill_at) } else { setback.retry_at });
+        return;
+    }
     if now >= kill_at {
         match stop.killed_at.map(|at| after(at, KILL_AGAIN_SECS)) {
             // Removal by force kills in the same call; nobody waits for such a container to end by itself.

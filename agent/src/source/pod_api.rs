@@ -1,0 +1,106 @@
+//! What the agent writes about its pods, and the pull secrets it reads for them.
+
+use std::{collections::BTreeMap, fmt};
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Pod, PodStatus, Secret},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+
+/// The writes to one pod object.
+#[async_trait]
+pub trait PodApi: Send + Sync + fmt::Debug {
+    /// Replaces our part of a pod's status, if the pod still has this uid.
+    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), PodApiError>;
+
+    /// Deletes the pod object at once, if it still has this uid.
+    async fn delete(&self, pod: &Pod) -> Result<(), PodApiError>;
+
+    /// Reads a secret of the pod's namespace.
+    async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, PodApiError>;
+}
+
+/// Why a write failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PodApiError {
+    /// The pod is gone or is another one by now: nothing is left to write.
+    #[error("the pod object is gone")]
+    Gone,
+    /// Worth another try.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// [`PodApi`] over the Kubernetes API.
+#[derive(Clone)]
+pub struct KubePodApi {
+    client: Client,
+}
+
+impl KubePodApi {
+    /// Writes through `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn pods(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"))
+    }
+}
+
+impl fmt::Debug for KubePodApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KubePodApi")
+    }
+}
+
+#[async_trait]
+impl PodApi for KubePodApi {
+    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), PodApiError> {
+        // Strategic, so that conditions of other writers (readiness gates) stay; the uid makes it a precondition.
+        let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": with_nulls(status) });
+        let params = PatchParams::default();
+        self.pods(pod).patch_status(&pod.name_any(), &params, &Patch::Strategic(patch)).await.map(drop).map_err(classify)
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), PodApiError> {
+        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+        let params =
+            DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
+        match self.pods(pod).delete(&pod.name_any(), &params).await.map(drop).map_err(classify) {
+            Err(PodApiError::Gone) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, PodApiError> {
+        let secret: Secret = Api::namespaced(self.client.clone(), namespace).get(name).await.map_err(classify)?;
+        Ok(secret.data.unwrap_or_default())
+    }
+}
+
+/// A strategic patch keeps what it does not name: fields that went away are named with null.
+fn with_nulls(status: &PodStatus) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        for field in ["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"] {
+            map.entry(field).or_insert(serde_json::Value::Null);
+        }
+    }
+    value
+}
+
+fn classify(error: kube::Error) -> PodApiError {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => PodApiError::Gone,
+        // The uid precondition fails with 409; so does nothing else that we send.
+        kube::Error::Api(status) if status.code == 409 => PodApiError::Gone,
+        kube::Error::Api(status) => PodApiError::Failed(status.message.clone()),
+        other => PodApiError::Failed(other.to_string()),
+    }
+}
