@@ -111,6 +111,8 @@ pub struct Attempt {
 pub enum Phase {
     /// Made, not started.
     Created,
+    /// A start was asked for and no answer came: only the engine knows.
+    Unknown,
     /// Runs.
     Running {
         /// Since when.
@@ -246,7 +248,7 @@ impl ContainerState {
     pub fn ended(&self) -> Option<&End> {
         match &self.current()?.phase {
             Phase::Exited(end) => Some(end),
-            Phase::Created | Phase::Running { .. } => None,
+            Phase::Created | Phase::Unknown | Phase::Running { .. } => None,
         }
     }
 

@@ -59,7 +59,7 @@ fn current_and_last(
             Some(waiting) => (waiting, Some(terminated(end))),
             None => (terminated(end), before),
         },
-        Some(Phase::Created) | None => match &state.last_end {
+        Some(Phase::Created | Phase::Unknown) | None => match &state.last_end {
             // Done before the agent or the engine lost its container: stays done.
             Some(end) if state.attempts.is_empty() && state.setback.is_none() && stays_ended(spec, container, end) => {
                 (terminated(end), None)
@@ -73,7 +73,7 @@ fn previous_end(state: &ContainerState) -> Option<&End> {
     let before = state.attempts.len().checked_sub(2).and_then(|index| state.attempts.get(index));
     match before.map(|attempt| &attempt.phase) {
         Some(Phase::Exited(end)) => Some(end),
-        Some(Phase::Created | Phase::Running { .. }) | None => state.last_end.as_ref(),
+        Some(Phase::Created | Phase::Unknown | Phase::Running { .. }) | None => state.last_end.as_ref(),
     }
 }
 

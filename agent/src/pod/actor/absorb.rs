@@ -130,13 +130,15 @@ impl Actor {
                 self.warn(Some(name), "Failed", &format!("Error: {error}"));
             }
             Err(StartFailure::Start { id, image_id, error }) if error.is_engine_down() => {
-                // Whether it runs is not known; the next listing says.
+                // Whether it runs is not known; the engine is asked now, and by every listing.
+                let asked = id.clone();
                 let hash = self.hash_of(name);
                 if let Some(state) = self.observed.containers.get_mut(name) {
-                    enter_attempt(state, Attempt { id, number, phase: Phase::Created, image_id, hash });
+                    enter_attempt(state, Attempt { id, number, phase: Phase::Unknown, image_id, hash });
                     set_back(state, "RunContainerError", error.message, true, now);
                 }
                 self.touched.remove(name);
+                self.inspect(name, &asked, number);
             }
             Err(StartFailure::Start { id, image_id, error }) => {
                 let hash = self.hash_of(name);
@@ -243,11 +245,14 @@ impl Actor {
         match result {
             Ok((_, Some(end))) => note_end(state, end),
             Ok((details, None)) => {
-                if let Some(attempt) = state.attempts.iter_mut().find(|attempt| attempt.id == *id)
-                    && details.summary.phase == ContainerPhase::Running
-                {
-                    attempt.phase = Phase::Running { started_at: details.started_at.unwrap_or(now) };
-                    state.setback = None;
+                let attempt = state.attempts.iter_mut().find(|attempt| attempt.id == *id);
+                match (attempt, details.summary.phase) {
+                    (Some(attempt), ContainerPhase::Running) => {
+                        attempt.phase = Phase::Running { started_at: details.started_at.unwrap_or(now) };
+                        state.setback = None;
+                    }
+                    (Some(attempt), ContainerPhase::Created) => attempt.phase = Phase::Created,
+                    (_, ContainerPhase::Created | ContainerPhase::Exited | ContainerPhase::Removing | ContainerPhase::Running) => {}
                 }
             }
             Err(error) if error.kind == ErrorKind::NotFound => {

@@ -90,7 +90,7 @@ impl Actor {
             state.restarts_known = state.restarts_known.max(attempt.number);
             state.last_end = Some(match attempt.phase {
                 Phase::Exited(end) => end,
-                Phase::Created | Phase::Running { .. } => End {
+                Phase::Created | Phase::Unknown | Phase::Running { .. } => End {
                     id: Some(attempt.id),
                     exit_code: 137,
                     reason: "ContainerStatusUnknown".to_owned(),
@@ -117,6 +117,11 @@ impl Actor {
         });
         if agrees {
             return;
+        }
+        if let Some(index) = known.filter(|_| summary.phase == ContainerPhase::Created) {
+            if let Some(attempt) = state.attempts.get_mut(index) {
+                attempt.phase = Phase::Created;
+            }
         }
         if known.is_none() {
             let attempt = Attempt {
@@ -179,7 +184,7 @@ pub(super) fn note_end(state: &mut ContainerState, mut end: End) {
     let Some(attempt) = state.attempts.iter_mut().find(|attempt| end.id.as_ref() == Some(&attempt.id)) else { return };
     let was_running = match &attempt.phase {
         Phase::Running { started_at } => Some(*started_at),
-        Phase::Created | Phase::Exited(_) => None,
+        Phase::Created | Phase::Unknown | Phase::Exited(_) => None,
     };
     end.started_at = end.started_at.or(was_running);
     let ran = end.started_at.map(|started_at| end.finished_at.duration_since(started_at));

@@ -101,6 +101,8 @@ fn plan_container(
     }
     match state.current() {
         None => plan_start(container.spec, state, state.next_number(), now, plan),
+        // The next listing says what became of it.
+        Some(Attempt { phase: Phase::Unknown, .. }) => {}
         Some(Attempt { phase: Phase::Created, number, .. }) => plan_start(container.spec, state, *number, now, plan),
         Some(Attempt { phase: Phase::Running { .. }, .. }) => {
             if state.post_start == Hook::Pending && has_post_start(container.spec) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::pod::{
     action::Action,
-    observed::{Cause, ContainerState, Hook, Observed, Routes, Stage, Stop, Termination},
+    observed::{Cause, ContainerState, Hook, Observed, Phase, Routes, Stage, Stop, Termination},
 };
 
 /// How long the agent waits for the proxies to take a pod out; a broken proxy must not keep a pod for ever.
@@ -39,7 +39,10 @@ pub(super) enum StopGate {
 pub(super) fn plan_end(spec: &PodSpec, observed: &Observed, end: &Termination, now: Timestamp, plan: &mut Plan) {
     let containers = pod_containers(spec);
     let state_of = |container: &PodContainer<'_>| observed.containers.get(&container.spec.name);
-    let busy = observed.containers.values().any(|state| state.busy.is_some());
+    let unsettled = |state: &ContainerState| {
+        state.busy.is_some() || state.current().is_some_and(|attempt| attempt.phase == Phase::Unknown)
+    };
+    let busy = observed.containers.values().any(unsettled);
     let running: Vec<_> = containers.iter().filter(|c| state_of(c).is_some_and(ContainerState::is_running)).collect();
     if running.is_empty() {
         if !busy {

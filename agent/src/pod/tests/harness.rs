@@ -56,7 +56,6 @@ pub(super) struct Host {
 pub(super) struct Agent {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
-    pub(super) directory: PodDirectory,
 }
 
 impl Agent {
@@ -166,7 +165,6 @@ impl Host {
         let (health, facts) = watch_engine(Arc::clone(&self.engine), images.clone(), &self.owner, &shutdown);
         let root = self.directory.path();
         let ledger = Ledger::open(&root.join("ledger"), self.owner.clone()).expect("the ledger opens");
-        let directory = PodDirectory::default();
         let context = Context {
             engine: Arc::clone(&self.engine),
             images,
@@ -181,7 +179,7 @@ impl Host {
             acknowledged: self.acknowledged.subscribe(),
             engine_up: health.up,
             images_changed: health.images,
-            directory: directory.clone(),
+            directory: PodDirectory::default(),
             recorder: Recorder::silent(),
             clock: self.clock.clone(),
             node: NodeFacts { host_ip: "192.0.2.1".parse().ok(), memory_bytes: 8 << 30, cpus: 4 },
@@ -189,7 +187,7 @@ impl Host {
             forbidden: ForbiddenPaths::new([PathBuf::from("/run/docker.sock")]),
         };
         let task = spawn(Arc::new(context), self.api.pods.clone(), facts, shutdown.clone());
-        Agent { shutdown, task, directory }
+        Agent { shutdown, task }
     }
 
     /// Waits until the pod object satisfies `wanted`; fails with what it was last.

@@ -305,7 +305,7 @@ fn slice(revision: u64, ready: bool, terminating: bool) -> k8s_openapi::api::dis
         "metadata": {"name": "web-1", "namespace": "default", "resourceVersion": revision.to_string(),
             "labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",
-        "ports": [{"port": 1}],
+        "ports": [],
         "endpoints": [{"addresses": ["10.128.0.2"], "targetRef": {"uid": uid("web").as_str()},
             "conditions": {"ready": ready, "terminating": terminating}}],
     });
