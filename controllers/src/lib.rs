@@ -24,6 +24,10 @@ pub mod serviceaccount;
 
 pub mod disruption;
 
+pub mod namespace;
+
+pub mod garbage;
+
 pub mod scheduler;
 
 mod manager;

@@ -93,6 +93,8 @@ const CONTROLLERS: &[Entry] = &[
     Entry { name: "serviceaccount", workers: 4, register: crate::serviceaccount::register_accounts },
     Entry { name: "rootca", workers: 4, register: crate::serviceaccount::register_root_ca },
     Entry { name: "disruption", workers: 4, register: crate::disruption::register },
+    Entry { name: "namespace", workers: 4, register: crate::namespace::register },
+    Entry { name: "garbagecollector", workers: 8, register: crate::garbage::register },
 ];
 
 /// Returns the names of all controllers.

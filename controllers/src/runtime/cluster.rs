@@ -1,5 +1,7 @@
 //! The whole API as controllers see it: one shared cache for each kind they read, and the recorder.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -8,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +48,12 @@ pub struct Cluster {
     pub persistent_volumes: Resource<PersistentVolume>,
     pub persistent_volume_claims: Resource<PersistentVolumeClaim>,
     pub storage_classes: Resource<StorageClass>,
+    /// Informers that one controller alone wants.
+    others: Arc<Mutex<Vec<Starter>>>,
 }
+
+/// Starts an informer; returns how far it has come.
+type Starter = Box<dyn FnOnce(&mut JoinSet<()>, &Environment, &CancellationToken) -> Receiver<u64> + Send>;
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,7 +98,19 @@ impl Cluster {
             client,
             environment,
             recorder,
+            others: Arc::default(),
         }
+    }
+
+    /// Has the informer of one more kind started with the others; for controllers, before [`Cluster::start`].
+    pub fn also_start<K: Object>(&self, resource: &Resource<K>) {
+        let resource = resource.clone();
+        let starter: Starter = Box::new(move |tasks, environment, shutdown| {
+            let reached = resource.shared.seen.subscribe();
+            tasks.spawn(resource.run_informer(environment.clone(), shutdown.clone()));
+            reached
+        });
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(starter);
     }
 
     /// Starts every informer on `tasks` and waits until each has listed once.
@@ -112,6 +132,8 @@ impl Cluster {
             self.start_one(&self.persistent_volume_claims, tasks, shutdown),
             self.start_one(&self.storage_classes, tasks, shutdown),
         ];
+        let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        synced.extend(others.into_iter().map(|start| start(tasks, &self.environment, shutdown)));
         for synced in &mut synced {
             // Cancel-safe: waiting on a watch channel takes nothing from it.
             tokio::select! {
@@ -127,7 +149,7 @@ impl Cluster {
         resource: &Resource<K>,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
-    ) -> tokio::sync::watch::Receiver<u64> {
+    ) -> Receiver<u64> {
         tasks.spawn(resource.clone().run_informer(self.environment.clone(), shutdown.clone()));
         resource.shared.seen.subscribe()
     }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,18 @@ impl<K> Object for K where
         + Sync
         + 'static
 {
+}
+
+/// Objects to a page of a list: bounds the size of one answer.
+const LIST_PAGE: u32 = 1000;
+
+#[derive(serde::Deserialize)]
+#[serde(bound(deserialize = "K: DeserializeOwned"))]
+struct Page<K> {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<K>,
 }
 
 type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
@@ -221,6 +234,41 @@ impl<K: Object> Resource<K> {
         }
     }
 
+    /// Reads every object of a namespace from the server, past the cache; of all namespaces for an empty name.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    pub async fn list_fresh(&self, namespace: &str) -> Result<Vec<K>> {
+        let key = ObjectKey::new(namespace, "");
+        let mut params = ListParams { limit: Some(LIST_PAGE), ..ListParams::default() };
+        let mut objects = Vec::new();
+        loop {
+            let page: Page<K> = self.send("list", &key, self.requests(&key).list(&params)).await?;
+            objects.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => return Ok(objects),
+            }
+        }
+    }
+
+    /// Returns the plural name of the kind with its group, for example `deployments.apps`.
+    pub fn resource_name(&self) -> String {
+        let (plural, group) = (K::plural(&self.shared.dynamic), K::group(&self.shared.dynamic));
+        if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") }
+    }
+
+    /// Sends a whole object to a subresource; `before` says which object and, by its version, is the precondition.
+    ///
+    /// # Errors
+    /// [`Error::Request`]; [`Error::Encode`].
+    pub async fn replace_subresource<B: Serialize>(&self, before: &K, subresource: &str, body: &B) -> Result<()> {
+        let key = ObjectKey::of(before);
+        let data = serde_json::to_vec(body).map_err(|source| Error::Encode { key: key.clone(), source })?;
+        let request = self.requests(&key).replace_subresource(subresource, &key.name, &post_params(), data);
+        self.send::<Value>("replace", &key, request).await.map(drop)
+    }
+
     /// Creates an object. Its name is the precondition.
     ///
     /// # Errors
@@ -290,9 +338,12 @@ impl<K: Object> Resource<K> {
             Err(error) if error.is_conflict() && options.resource_version.is_none() => {}
             Err(error) => return Err(error),
         }
-        self.lock_doomed().insert(options.uid.clone(), key.clone());
-        // Wake whoever waits: the doomed object may have gone from the cache before it was noted here.
-        self.shared.seen.send_modify(|_| {});
+        if self.revision() > 0 {
+            // Only where a cache is kept can it be behind.
+            self.lock_doomed().insert(options.uid.clone(), key.clone());
+            // Wake whoever waits: the object may have gone from the cache before it was noted here.
+            self.shared.seen.send_modify(|_| {});
+        }
         Ok(())
     }
 
