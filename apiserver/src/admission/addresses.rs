@@ -167,7 +167,7 @@ fn check_address(settings: &Settings, used: &Used, address: Ipv4Addr) -> Result<
         let (network, prefix) = settings.service_cidr;
         return Err(invalid(
             "spec.clusterIPs[0]",
-            format!(
+            &format!(
                 "\"{address}\": failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}/{prefix}"
             ),
         ));
@@ -175,7 +175,7 @@ fn check_address(settings: &Settings, used: &Used, address: Ipv4Addr) -> Result<
     if used.addresses.contains(&address) {
         return Err(invalid(
             "spec.clusterIPs",
-            format!("[\"{address}\"]: failed to allocate IP {address}: provided IP is already allocated"),
+            &format!("[\"{address}\"]: failed to allocate IP {address}: provided IP is already allocated"),
         ));
     }
     Ok(())
@@ -189,7 +189,7 @@ fn free_address(settings: &Settings, used: &Used, choose: &dyn Fn(u64) -> u64) -
     (0..count)
         .map(|step| Ipv4Addr::from(base + 2 + (start + step) % count))
         .find(|address| !used.addresses.contains(address))
-        .ok_or_else(|| invalid("spec.clusterIPs", "[]: failed to allocate a serviceIP: range is full".to_owned()))
+        .ok_or_else(|| invalid("spec.clusterIPs", "[]: failed to allocate a serviceIP: range is full"))
 }
 
 /// First address and number of addresses of the Service network.
@@ -215,11 +215,11 @@ fn assign_ports(
             let (low, high) = (settings.node_ports.start(), settings.node_ports.end());
             return Err(invalid(
                 &field,
-                format!("{stated}: provided port is not in the valid range. The range of valid ports is {low}-{high}"),
+                &format!("{stated}: provided port is not in the valid range. The range of valid ports is {low}-{high}"),
             ));
         }
         if used.ports.contains(&stated) {
-            return Err(invalid(&field, format!("{stated}: provided port is already allocated")));
+            return Err(invalid(&field, &format!("{stated}: provided port is already allocated")));
         }
         own.insert(stated);
     }
@@ -232,7 +232,7 @@ fn assign_ports(
         }
         let free = free_port(settings, used, &own, choose).ok_or_else(|| {
             let field = format!("spec.ports[{index}].nodePort");
-            invalid(&field, "0: failed to allocate a nodePort: range is full".to_owned())
+            invalid(&field, "0: failed to allocate a nodePort: range is full")
         })?;
         own.insert(free);
         port["nodePort"] = free.into();
@@ -249,6 +249,6 @@ fn free_port(settings: &Settings, used: &Used, own: &BTreeSet<u16>, choose: &dyn
         .find(|port| !used.ports.contains(port) && !own.contains(port))
 }
 
-fn invalid(field: &str, message: String) -> FieldError {
+fn invalid(field: &str, message: &str) -> FieldError {
     FieldError { reason: "FieldValueInvalid", field: field.to_owned(), message: format!("Invalid value: {message}") }
 }

@@ -22,6 +22,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const HISTORY: Revision = 4096;
 
 type Entry = (Arc<str>, Arc<Object>);
+/// The new state of an object, `None` when it was removed.
+type Update = (Arc<str>, Option<Object>);
 
 pub(super) async fn start(
     cache: Arc<Cache>,
@@ -86,7 +88,7 @@ fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
     if revision <= cache.applied() {
         return;
     }
-    let mut by_kind: BTreeMap<usize, Vec<(Arc<str>, Option<Object>)>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<usize, Vec<Update>> = BTreeMap::new();
     for event in events {
         let Some((index, kind_cache, key)) = locate(cache, &event.current.key) else { continue };
         let object = match event.kind {
@@ -107,7 +109,7 @@ fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
     cache.applied.send_replace(revision);
 }
 
-fn publish(cache: &KindCache, revision: Revision, changes: Vec<(Arc<str>, Option<Object>)>) {
+fn publish(cache: &KindCache, revision: Revision, changes: Vec<Update>) {
     cache.state.send_modify(|snapshot| {
         for (key, object) in changes {
             let previous = snapshot.objects.get(&key).cloned();

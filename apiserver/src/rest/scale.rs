@@ -21,7 +21,7 @@ impl Call {
 
     pub(super) async fn update_scale(mut self) -> Result<Response, ApiError> {
         let (content_type, bytes) = self.body()?;
-        let mut scale = body::of_type("autoscaling.v1.Scale", &content_type, bytes)?;
+        let mut scale = body::of_type("autoscaling.v1.Scale", &content_type, &bytes)?;
         body::check_name(&mut scale, &self.info.name)?;
         self.write_scale(&|_| Ok(scale.clone())).await
     }

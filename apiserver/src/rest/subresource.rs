@@ -30,7 +30,7 @@ impl Call {
     async fn bind(mut self) -> Result<Response, ApiError> {
         let options = self.write_options()?;
         let (content_type, bytes) = self.body()?;
-        let mut binding = body::of_type("core.v1.Binding", &content_type, bytes)?;
+        let mut binding = body::of_type("core.v1.Binding", &content_type, &bytes)?;
         body::check_name(&mut binding, &self.info.name)?;
         let metadata = |field: &str| at(&binding, &["metadata", field]).and_then(Value::as_object).cloned();
         let bind = Bind {
@@ -46,7 +46,7 @@ impl Call {
     async fn evict(mut self) -> Result<Response, ApiError> {
         let mut options = self.write_options()?;
         let (content_type, bytes) = self.body()?;
-        let mut eviction = body::of_type("policy.v1.Eviction", &content_type, bytes)?;
+        let mut eviction = body::of_type("policy.v1.Eviction", &content_type, &bytes)?;
         body::check_name(&mut eviction, &self.info.name)?;
         let stated = eviction.get("deleteOptions").cloned().unwrap_or_default();
         let deletion = DeleteOptions::from_value(&stated)?;

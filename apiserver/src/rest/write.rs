@@ -17,7 +17,7 @@ impl Call {
         let options = self.write_options()?;
         let validation = params::field_validation(&self.info)?;
         let (content_type, bytes) = self.body()?;
-        let decoded = body::object(self.kind, &content_type, bytes, validation)?;
+        let decoded = body::object(self.kind, &content_type, &bytes, validation)?;
         let object = self.registry.create(self.kind, self.namespace(), decoded.object, &options).await?;
         Ok(with_warnings(self.renderer()?.object(StatusCode::CREATED, &object), &decoded.warnings))
     }
@@ -30,7 +30,7 @@ impl Call {
         let options = self.write_options()?;
         let validation = params::field_validation(&self.info)?;
         let (content_type, bytes) = self.body()?;
-        let mut decoded = body::object(self.kind, &content_type, bytes, validation)?;
+        let mut decoded = body::object(self.kind, &content_type, &bytes, validation)?;
         body::check_name(&mut decoded.object, &self.info.name)?;
         let object = self.registry.update(self.kind, self.id(), part, decoded.object, &options).await?;
         Ok(with_warnings(self.renderer()?.object(StatusCode::OK, &object), &decoded.warnings))
@@ -104,7 +104,7 @@ impl Call {
         let (content_type, bytes) = self.body()?;
         let mut deletion = DeleteOptions::default();
         if !bytes.is_empty() {
-            let value = body::of_type("meta.v1.DeleteOptions", &content_type, bytes)?;
+            let value = body::of_type("meta.v1.DeleteOptions", &content_type, &bytes)?;
             deletion = DeleteOptions::from_value(&value)?;
             let dry_run = value.get("dryRun").and_then(Value::as_array).into_iter().flatten();
             options.dry_run |= params::dry_run(dry_run.filter_map(Value::as_str))?;

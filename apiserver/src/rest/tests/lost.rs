@@ -49,7 +49,7 @@ fn random(state: &mut u64) -> u64 {
 async fn write_randomly(server: &Server, seed: &mut u64) {
     let name = format!("c{}", random(seed) % 6);
     let mut object = config(&name, &random(seed).to_string());
-    object["metadata"]["labels"] = json!({"even": (random(seed) % 2 == 0).to_string()});
+    object["metadata"]["labels"] = json!({"even": (random(seed).is_multiple_of(2)).to_string()});
     match random(seed) % 3 {
         0 => _ = server.delete(&format!("{CONFIGS}/{name}"), &Value::Null).await,
         1 => _ = server.post(CONFIGS, &object).await,
