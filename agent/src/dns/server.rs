@@ -124,7 +124,8 @@ impl Server {
                 received = udp.recv_from(&mut buffer) => match received {
                     Ok((length, peer)) => {
                         let (udp, shared, bytes) = (udp.clone(), shared.clone(), buffer[..length].to_vec());
-                        tasks.spawn(async move { shared.answer_datagram(&udp, &bytes, peer).await });
+                        let work = async move { shared.answer_datagram(&udp, &bytes, peer).await };
+                        tasks.spawn(stop.clone().run_until_cancelled_owned(work));
                     }
                     // An earlier answer that could not be delivered is reported here; it concerns nobody else.
                     Err(error) => tracing::debug!("DNS: {error}"),
@@ -133,12 +134,13 @@ impl Server {
                     Ok((stream, peer)) => {
                         if let Some(permit) = connections.clone().try_acquire_owned().ok().filter(|_| shared.may_ask(peer)) {
                             let shared = shared.clone();
-                            tasks.spawn(async move {
+                            let work = async move {
                                 let _permit = permit;
                                 if let Err(error) = shared.serve_connection(stream).await {
                                     tracing::debug!("DNS over TCP: {error}");
                                 }
-                            });
+                            };
+                            tasks.spawn(stop.clone().run_until_cancelled_owned(work));
                         }
                     }
                     Err(error) => {
@@ -148,6 +150,8 @@ impl Server {
                 },
             }
         }
+        tasks.close();
+        tasks.wait().await;
     }
 }
 

@@ -23,3 +23,6 @@ pub use nft::NftError;
 pub use observe::{ObserveError, observe};
 pub use runner::run;
 pub use tables::{Chain, Observed, Tables};
+
+#[cfg(test)]
+mod tests;
