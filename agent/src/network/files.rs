@@ -70,7 +70,7 @@ pub fn resolver_file(pod: &Pod, nameserver: Option<Ipv4Addr>, host: &str) -> Str
         _ if policy == "None" => Resolver::default(),
         Some(address) if cluster_first => node.behind_cluster(address, pod.metadata.namespace.as_deref()),
         Some(_) | None if on_host => node,
-        Some(_) | None => node.from_a_pod(nameserver),
+        Some(_) | None => node.for_a_pod(nameserver),
     };
     if let Some(config) = spec.and_then(|spec: &PodSpec| spec.dns_config.as_ref()) {
         resolver.add(config);
@@ -127,7 +127,7 @@ impl Resolver {
     }
 
     /// The node's settings without the servers on the node's loopback, which is another one inside the pod.
-    fn from_a_pod(mut self, nameserver: Option<Ipv4Addr>) -> Self {
+    fn for_a_pod(mut self, nameserver: Option<Ipv4Addr>) -> Self {
         self.nameservers.retain(|text| !text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()));
         if self.nameservers.is_empty() {
             self.nameservers.extend(nameserver.map(|address| address.to_string()));
@@ -181,7 +181,7 @@ mod tests {
     const HOST: &str =
         "# home\nnameserver 127.0.0.53\nnameserver 192.0.2.53 # upstream\nsearch corp.example\noptions edns0\n";
 
-    fn pod(spec: Value) -> Pod {
+    fn pod(spec: &Value) -> Pod {
         let metadata = json!({ "name": "web-0", "namespace": "shop" });
         serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
     }
@@ -190,7 +190,7 @@ mod tests {
         Some(Ipv4Addr::new(10, 128, 0, 1))
     }
 
-    fn check_resolver(spec: Value, nameserver: Option<Ipv4Addr>, expected: &Expect) {
+    fn check_resolver(spec: &Value, nameserver: Option<Ipv4Addr>, expected: &Expect) {
         expected.assert_eq(&resolver_file(&pod(spec), nameserver, HOST));
     }
 
@@ -201,9 +201,9 @@ mod tests {
             search shop.svc.cluster.local svc.cluster.local cluster.local corp.example
             options ndots:5
         "#]];
-        check_resolver(json!({ "containers": [] }), gateway(), &cluster);
+        check_resolver(&json!({ "containers": [] }), gateway(), &cluster);
         let on_host = json!({ "containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet" });
-        check_resolver(on_host, gateway(), &cluster);
+        check_resolver(&on_host, gateway(), &cluster);
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
             search corp.example
             options edns0
         "#]];
-        check_resolver(json!({ "containers": [], "hostNetwork": true }), gateway(), &host);
+        check_resolver(&json!({ "containers": [], "hostNetwork": true }), gateway(), &host);
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
             search corp.example
             options edns0
         "#]];
-        check_resolver(json!({ "containers": [], "dnsPolicy": "Default" }), gateway(), &reachable);
-        check_resolver(json!({ "containers": [] }), None, &reachable);
+        check_resolver(&json!({ "containers": [], "dnsPolicy": "Default" }), gateway(), &reachable);
+        check_resolver(&json!({ "containers": [] }), None, &reachable);
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             search shop.svc.cluster.local svc.cluster.local cluster.local corp.example extra.example
             options ndots:2 rotate
         "#]];
-        check_resolver(json!({ "containers": [], "dnsConfig": config }), gateway(), &merged);
+        check_resolver(&json!({ "containers": [], "dnsConfig": config }), gateway(), &merged);
         let only = expect![[r#"
             nameserver 1.1.1.1
             nameserver 10.128.0.1
@@ -248,14 +248,14 @@ mod tests {
             search corp.example extra.example
             options ndots:2 rotate
         "#]];
-        check_resolver(json!({ "containers": [], "dnsPolicy": "None", "dnsConfig": config }), gateway(), &only);
+        check_resolver(&json!({ "containers": [], "dnsPolicy": "None", "dnsConfig": config }), gateway(), &only);
     }
 
     #[test]
     fn the_hosts_file_knows_the_pod_and_its_aliases() {
         let spec = json!({ "containers": [], "subdomain": "db", "hostname": "first",
             "hostAliases": [{ "ip": "192.0.2.7", "hostnames": ["a", "b"] }] });
-        let text = hosts_file(&pod(spec.clone()), Some(Ipv4Addr::new(10, 128, 0, 9)), "unused");
+        let text = hosts_file(&pod(&spec), Some(Ipv4Addr::new(10, 128, 0, 9)), "unused");
         expect![[r#"
             # Managed by Drover.
             127.0.0.1	localhost
@@ -268,22 +268,22 @@ mod tests {
             192.0.2.7	a	b
         "#]]
         .assert_eq(&text);
-        assert_eq!(hostname(&pod(spec)), "first");
+        assert_eq!(hostname(&pod(&spec)), "first");
     }
 
     #[test]
     fn on_the_hosts_network_the_hosts_file_stays() {
         let spec = json!({ "containers": [], "hostNetwork": true });
-        let text = hosts_file(&pod(spec), None, "127.0.0.1 localhost\n192.0.2.2 node\n\n");
+        let text = hosts_file(&pod(&spec), None, "127.0.0.1 localhost\n192.0.2.2 node\n\n");
         assert_eq!(text, "# Managed by Drover.\n127.0.0.1 localhost\n192.0.2.2 node\n");
     }
 
     #[test]
     fn a_host_name_is_one_label_unless_the_full_name_is_asked_for() {
-        let mut long = pod(json!({ "containers": [] }));
+        let mut long = pod(&json!({ "containers": [] }));
         long.metadata.name = Some(format!("{}-tail", "a".repeat(62)));
         assert_eq!(hostname(&long), "a".repeat(62));
         let whole = json!({ "containers": [], "subdomain": "db", "setHostnameAsFQDN": true });
-        assert_eq!(hostname(&pod(whole)), "web-0.db.shop.svc.cluster.local");
+        assert_eq!(hostname(&pod(&whole)), "web-0.db.shop.svc.cluster.local");
     }
 }

@@ -17,7 +17,7 @@ fn config() -> ProxyConfig {
     }
 }
 
-fn service(name: &str, spec: Value) -> Value {
+fn service(name: &str, spec: &Value) -> Value {
     json!({ "metadata": { "namespace": "shop", "name": name }, "spec": spec })
 }
 
@@ -50,7 +50,7 @@ fn web(extra: &Value) -> Value {
     for (field, value) in extra.as_object().unwrap() {
         spec[field] = value.clone();
     }
-    service("web", spec)
+    service("web", &spec)
 }
 
 /// Where each element leads: the elements of the maps, with the rules of the chains they go to.
@@ -115,11 +115,11 @@ fn what_must_not_or_cannot_be_served_is_left_out() {
     );
     let services = [
         web(&json!({ "type": "NodePort" })),
-        service("headless", json!({ "clusterIP": "None", "ports": [{ "port": 80 }] })),
-        service("name", json!({ "type": "ExternalName", "externalName": "example.com", "ports": [{ "port": 80 }] })),
+        service("headless", &json!({ "clusterIP": "None", "ports": [{ "port": 80 }] })),
+        service("name", &json!({ "type": "ExternalName", "externalName": "example.com", "ports": [{ "port": 80 }] })),
         service(
             "odd",
-            json!({ "clusterIP": "10.96.0.11", "ports": [{ "port": 0 }, { "port": 70000 }, { "port": -1 }] }),
+            &json!({ "clusterIP": "10.96.0.11", "ports": [{ "port": 0 }, { "port": 70000 }, { "port": -1 }] }),
         ),
     ];
     expect![[r#"
@@ -201,7 +201,7 @@ fn an_update_touches_one_element_and_two_chains_however_many_services_there_are(
         let names: Vec<String> = (0..200).map(|number| format!("s{number}")).collect();
         let ports = json!([{ "name": "http", "port": 80 }]);
         let service_of = |(number, name): (usize, &String)| {
-            service(name, json!({ "clusterIP": format!("10.96.1.{number}"), "ports": ports }))
+            service(name, &json!({ "clusterIP": format!("10.96.1.{number}"), "ports": ports }))
         };
         let services: Vec<Value> = names.iter().enumerate().map(service_of).collect();
         let other = json!([endpoint("10.128.4.9", "there", "ready")]);
@@ -281,7 +281,7 @@ proptest! {
         }).collect();
         let extra = json!({ "type": "NodePort", "sessionAffinity": if affine { "ClientIP" } else { "None" },
             "externalTrafficPolicy": if local { "Local" } else { "Cluster" } });
-        let mut given = input(&[web(&extra), service("b", json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }))],
+        let mut given = input(&[web(&extra), service("b", &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }))],
             &[slice("web", &Value::Array(endpoints.clone())), slice("b", &Value::Array(endpoints))]);
         let tables = desired(&given, &config());
         prop_assert_eq!(diff(&tables.observed(), &tables, "drover"), Vec::<String>::new());

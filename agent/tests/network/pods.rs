@@ -1,7 +1,5 @@
 //! The pod network on a real kernel.
 
-mod netlab;
-
 use std::{
     collections::HashSet,
     fs,
@@ -10,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::lab::{Lab, inside, request, root};
 use drover_agent::{
     ids::{ContainerId, PodUid},
     seams::{HostPort, PodNetwork, Sandbox},
 };
-use netlab::{Lab, inside, request, root};
 
 const PORT: u16 = 8080;
 

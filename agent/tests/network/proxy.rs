@@ -1,7 +1,5 @@
 //! The service proxy on a real kernel, between real name spaces.
 
-mod netlab;
-
 use std::{
     collections::{BTreeMap, HashMap},
     io::{Read, Write},
@@ -15,12 +13,12 @@ use std::{
     time::Duration,
 };
 
+use crate::lab::{Lab, inside, request, root};
 use drover_agent::{
     proxy::{ProxyConfig, ProxyInput, run},
     seams::{HostPort, PodNetwork, Sandbox},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use netlab::{Lab, inside, request, root};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -100,7 +98,7 @@ fn spawn(config: &ProxyConfig) -> Running {
 }
 
 /// A Service `web` on port 80, with more fields of `spec` on request.
-fn service(address: Ipv4Addr, extra: Value) -> Value {
+fn service(address: Ipv4Addr, extra: &Value) -> Value {
     let mut spec = json!({ "clusterIP": address, "ports": [{ "name": "http", "port": 80, "protocol": "TCP" }] });
     for (field, value) in extra.as_object().unwrap() {
         spec[field] = value.clone();
@@ -127,14 +125,14 @@ fn serve(pod: &Sandbox) {
         let listener = TcpListener::bind(address)?;
         ready.send(()).unwrap();
         for stream in listener.incoming() {
-            std::thread::spawn(move || answer(stream?, address.ip().to_string()));
+            std::thread::spawn(move || answer(stream?, &address.ip().to_string()));
         }
         Ok(())
     });
     listening.recv().unwrap();
 }
 
-fn answer(mut stream: TcpStream, name: String) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     let peer = stream.peer_addr()?.ip();
     let mut byte = [0];
     while stream.read(&mut byte)? == 1 {
@@ -199,7 +197,7 @@ async fn a_service_is_reached_from_the_host_from_pods_and_from_its_own_backend()
     let client = proxied.lab.pod("client").await;
     let address = proxied.lab.service_address(10);
     let target = SocketAddr::from((address, 80));
-    proxied.apply(&[service(address, json!({}))], &[slice(&[&a, &b, &c], &[])]).await;
+    proxied.apply(&[service(address, &json!({}))], &[slice(&[&a, &b, &c], &[])]).await;
     let answers = spread(target, 60);
     assert_eq!(answers.len(), 3, "all three get traffic: {answers:?}");
     let (_, peer) = ask_from(&client.netns, target);
@@ -226,14 +224,14 @@ async fn node_ports_and_host_ports_lead_in_from_outside() {
     let address = proxied.lab.service_address(11);
     let ports = json!([{ "name": "http", "port": 80, "protocol": "TCP", "nodePort": node_port }]);
     let spec = json!({ "type": "NodePort", "ports": ports });
-    proxied.apply(&[service(address, spec.clone())], &[slice(&[&a, &b], &[])]).await;
+    proxied.apply(&[service(address, &spec)], &[slice(&[&a, &b], &[])]).await;
     let (pod, peer) = ask_from(&outside.netns, SocketAddr::from((outside.host, node_port)));
     assert!([&a, &b].iter().any(|backend| backend.address.to_string() == pod));
     assert_eq!(peer, outside.guest.to_string(), "the source address is kept");
     let (pod, _) = ask_from(&outside.netns, SocketAddr::from((outside.host, host_port)));
     assert_eq!(pod, c.address.to_string());
     ask(SocketAddr::from((outside.host, node_port))).expect("a process of the host reaches it, too");
-    proxied.apply(&[service(address, spec)], &[slice(&[], &[])]).await;
+    proxied.apply(&[service(address, &spec)], &[slice(&[], &[])]).await;
     let target = SocketAddr::from((outside.host, node_port));
     let refused = inside(&outside.netns, move || ask(target)).join().unwrap().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "without endpoints: refused at once");
@@ -281,15 +279,15 @@ async fn a_leaving_backend_keeps_its_connections_and_gets_no_new_ones() {
     let [a, b, c] = three_backends(&proxied.lab).await;
     let address = proxied.lab.service_address(12);
     let target = SocketAddr::from((address, 80));
-    let web = service(address, json!({}));
-    proxied.apply(&[web.clone()], &[slice(&[&a], &[])]).await;
+    let web = service(address, &json!({}));
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[&a], &[])]).await;
     let mut established = Client::connect(target).unwrap();
     assert_eq!(established.ask().unwrap().0, a.address.to_string());
-    proxied.apply(&[web.clone()], &[slice(&[&b, &c], &[&a])]).await;
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[&b, &c], &[&a])]).await;
     let answers = spread(target, 40);
     assert!(!answers.contains_key(&a.address.to_string()), "{answers:?}");
     assert_eq!(established.ask().unwrap().0, a.address.to_string(), "the connection lives on");
-    proxied.apply(&[web.clone()], &[slice(&[], &[&a])]).await;
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[], &[&a])]).await;
     assert_eq!(ask(target).unwrap().0, a.address.to_string(), "with nobody ready, who still serves serves (KEP-1669)");
     proxied.apply(&[web], &[]).await;
     assert_eq!(established.ask().unwrap().0, a.address.to_string());
@@ -307,8 +305,8 @@ async fn replacing_every_endpoint_again_and_again_loses_no_new_connection() {
     let [a, b, c] = three_backends(&proxied.lab).await;
     let address = proxied.lab.service_address(13);
     let target = SocketAddr::from((address, 80));
-    let web = service(address, json!({}));
-    proxied.apply(&[web.clone()], &[slice(&[&a], &[])]).await;
+    let web = service(address, &json!({}));
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[&a], &[])]).await;
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -324,7 +322,7 @@ async fn replacing_every_endpoint_again_and_again_loses_no_new_connection() {
         .collect();
     for round in 0..30 {
         let ready = [&a, &b, &c][round % 3];
-        proxied.apply(&[web.clone()], &[slice(&[ready], &[])]).await;
+        proxied.apply(std::slice::from_ref(&web), &[slice(&[ready], &[])]).await;
         if round == 15 {
             // A new agent takes the table over without a gap.
             proxied.restart().await;
@@ -347,13 +345,13 @@ async fn session_affinity_holds_a_client_until_its_backend_goes() {
     let [a, b, c] = three_backends(&proxied.lab).await;
     let address = proxied.lab.service_address(14);
     let target = SocketAddr::from((address, 80));
-    let web = service(address, json!({ "sessionAffinity": "ClientIP" }));
-    proxied.apply(&[web.clone()], &[slice(&[&a, &b, &c], &[])]).await;
+    let web = service(address, &json!({ "sessionAffinity": "ClientIP" }));
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[&a, &b, &c], &[])]).await;
     let first = ask(target).unwrap().0;
     assert_eq!(spread(target, 12), HashMap::from([(first.clone(), 12)]));
     let pods = BTreeMap::from([&a, &b, &c].map(|pod| (pod.address.to_string(), pod)));
     let others: Vec<&Sandbox> = pods.iter().filter(|(name, _)| **name != first).map(|(_, pod)| *pod).collect();
-    proxied.apply(&[web.clone()], &[slice(&[pods[&first], others[0]], &[])]).await;
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[pods[&first], others[0]], &[])]).await;
     assert_eq!(ask(target).unwrap().0, first, "another backend going changes nothing");
     proxied.apply(&[web], &[slice(&others, &[])]).await;
     let second = ask(target).unwrap().0;
@@ -370,8 +368,8 @@ async fn a_flushed_or_deleted_table_is_repaired() {
     let mut proxied = Proxied::start().await;
     let [a, b, _] = three_backends(&proxied.lab).await;
     let address = proxied.lab.service_address(15);
-    let web = service(address, json!({ "sessionAffinity": "ClientIP" }));
-    proxied.apply(&[web.clone()], &[slice(&[&a, &b], &[])]).await;
+    let web = service(address, &json!({ "sessionAffinity": "ClientIP" }));
+    proxied.apply(std::slice::from_ref(&web), &[slice(&[&a, &b], &[])]).await;
     let whole = proxied.listing();
     let table = proxied.config.table.clone();
     let services = format!("flush map ip {table} services");
@@ -415,13 +413,13 @@ async fn udp_clients_follow_their_service_to_the_next_endpoint() {
     }
     let address = proxied.lab.service_address(16);
     let ports = json!([{ "name": "dns", "port": 53, "protocol": "UDP" }]);
-    let service = service(address, json!({ "ports": ports }));
+    let service = service(address, &json!({ "ports": ports }));
     let udp_slice = |pod: &Sandbox| {
         let mut value = slice(&[pod], &[]);
         value["ports"] = json!([{ "name": "dns", "port": PORT, "protocol": "UDP" }]);
         value
     };
-    proxied.apply(&[service.clone()], &[udp_slice(&a)]).await;
+    proxied.apply(std::slice::from_ref(&service), &[udp_slice(&a)]).await;
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     socket.connect((address, 53)).unwrap();
