@@ -1,0 +1,8 @@
+//! A small Kubernetes API in memory: enough of list, watch, create, merge patch and delete to run every controller,
+//! with the faults that tests ask for. A tower service, so that `kube::Client` speaks to it as to a server.
+
+mod http;
+mod store;
+
+pub use http::client;
+pub use store::{Fake, Faults};
