@@ -1,12 +1,15 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help demo test build fmt lint deny doc bench up clean
+.PHONY: help demo demo-down test build fmt lint deny doc bench up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: ## From a clean clone to a served, rolled and undone sample on the local Docker Engine
 	scripts/demo.sh
+
+demo-down: ## Remove what the demo made
+	scripts/demo.sh down
 
 test: ## Everything that can run on this machine; says loudly what was skipped
 	scripts/test.sh

@@ -5,12 +5,15 @@
 
 mod cluster;
 mod etcd;
+mod http;
 mod load;
 mod process;
 mod wait;
+mod workload;
 
 pub use cluster::{Cluster, Store};
 pub use etcd::Etcd;
+pub use http::{get, request};
 pub use load::{Load, LoadReport};
 pub use process::{Finished, binary, run};
 pub use wait::eventually;
@@ -24,4 +27,25 @@ pub fn engine_tests_enabled(test: &str) -> bool {
         eprintln!("SKIPPED {test}: needs root and a Docker Engine (make test sets DROVER_TEST_ENGINE=1)");
     }
     enabled
+}
+
+/// Makes two tests of each async function `fn(Store) -> Result<()>`: one on the embedded store and one on etcd.
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() -> anyhow::Result<()> {
+                if !$crate::engine_tests_enabled(stringify!($name)) { return Ok(()); }
+                super::$name($crate::Store::Embedded).await
+            })+
+        }
+        mod etcd {
+            $(#[tokio::test]
+            async fn $name() -> anyhow::Result<()> {
+                if !$crate::engine_tests_enabled(stringify!($name)) { return Ok(()); }
+                super::$name($crate::Store::Etcd).await
+            })+
+        }
+    };
 }
