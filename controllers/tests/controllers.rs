@@ -46,11 +46,15 @@ struct Cluster {
 
 /// Starts every controller that decides about workloads, and a stand-in for the nodes.
 fn start(fake: &Fake) -> Cluster {
+    start_with(fake, |name| !matches!(name, "nodelifecycle" | "podgc"))
+}
+
+fn start_with(fake: &Fake, wanted: impl Fn(&str) -> bool) -> Cluster {
     let shutdown = CancellationToken::new();
     let origin = tokio::time::Instant::now();
     let environment = Environment { clock: Arc::new(Time { origin }), random: Arc::new(Middle) };
     let enabled: BTreeSet<String> = drover_controllers::names()
-        .filter(|name| !matches!(*name, "scheduler" | "nodelifecycle" | "podgc") && !name.contains("volume"))
+        .filter(|name| wanted(name) && *name != "scheduler" && !name.contains("volume"))
         .map(ToOwned::to_owned)
         .collect();
     let config = Config { enabled, environment, ca_pem: "CA".to_owned(), ..Config::all() };
@@ -295,5 +299,75 @@ async fn a_namespace_is_emptied_and_goes() {
     let left: Vec<_> =
         fake.lock().objects.keys().filter(|key| key.1 == "shop" && key.0 != "/events").cloned().collect();
     assert_eq!(left, []);
+    cluster.stop().await;
+}
+
+/// Renews the Leases of some nodes for ever.
+async fn renew_leases(fake: Fake, nodes: &'static [&'static str]) {
+    for beat in 0u64.. {
+        for node in nodes {
+            let key = ("coordination.k8s.io/leases".to_owned(), "kube-node-lease".to_owned(), (*node).to_owned());
+            let renewed = Timestamp::from_second(1_767_268_800 + i64::try_from(beat).unwrap()).unwrap();
+            fake.patch(&key, &json!({"spec": {"renewTime": format!("{renewed:.6}")}}), None).unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+fn node(fake: &Fake, name: &str) {
+    fake.create("/nodes", json!({"metadata": {"name": name}, "spec": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})).unwrap();
+    fake.create(
+        "coordination.k8s.io/leases",
+        json!({"metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": {}}),
+    )
+    .unwrap();
+}
+
+fn ready(fake: &Fake, name: &str) -> String {
+    let node = fake.get("/nodes", "", name).unwrap();
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.iter().find(|condition| condition["type"] == "Ready").unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+fn taints(fake: &Fake, name: &str) -> String {
+    fake.get("/nodes", "", name).unwrap()["spec"]["taints"].to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_loses_its_pods_and_the_others_keep_theirs() {
+    let fake = Fake::new();
+    ["n1", "n2", "n3"].iter().for_each(|name| node(&fake, name));
+    let cluster = start_with(&fake, |_| true);
+    let renewing = tokio::spawn(renew_leases(fake.clone(), &["n2", "n3"]));
+    namespace(&fake);
+    for (pod, node) in [("lost", "n1"), ("kept", "n2")] {
+        fake.create("/pods", json!({"metadata": {"name": pod, "namespace": "shop"}, "spec": {"nodeName": node, "containers": [],
+            "tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]}})).unwrap();
+    }
+    cluster.until("unknown", |fake| ready(fake, "n1") == "Unknown" && taints(fake, "n1").contains("NoExecute")).await;
+    assert!(fake.get("/pods", "shop", "lost").is_some(), "tolerated for thirty seconds");
+    cluster.until("evicted", |fake| fake.get("/pods", "shop", "lost").is_none()).await;
+    assert!(fake.get("/pods", "shop", "kept").is_some());
+    assert_eq!((ready(&fake, "n2"), taints(&fake, "n2")), ("True".to_owned(), "null".to_owned()));
+    assert_eq!(fake.get("/nodes", "", "n2").unwrap()["spec"]["podCIDR"], "10.128.4.0/22");
+    renewing.abort();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_every_node_falls_silent_no_pod_is_evicted() {
+    let fake = Fake::new();
+    ["n1", "n2"].iter().for_each(|name| node(&fake, name));
+    let cluster = start_with(&fake, |_| true);
+    namespace(&fake);
+    fake.create(
+        "/pods",
+        json!({"metadata": {"name": "kept", "namespace": "shop"}, "spec": {"nodeName": "n1", "containers": []}}),
+    )
+    .unwrap();
+    cluster.until("unknown", |fake| ready(fake, "n1") == "Unknown" && ready(fake, "n2") == "Unknown").await;
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    assert!(fake.get("/pods", "shop", "kept").is_some());
+    assert!(fake.list("/events").iter().any(|event| event["reason"] == "PartitionSuspected"));
     cluster.stop().await;
 }

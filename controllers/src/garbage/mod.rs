@@ -75,6 +75,11 @@ fn decode(key: &ObjectKey) -> Option<(usize, ObjectKey)> {
 /// Wakes the object itself when it has owners or waits to go; its dependents when it goes; its owners when it is gone.
 fn wake(kinds: &[Followed], kind: usize, queue: &WorkQueue, change: &Change<Metadata>) {
     let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return };
+    if let (Some(before), Some(after)) = (&change.before, &change.after)
+        && standing(&before.metadata) == standing(&after.metadata)
+    {
+        return;
+    }
     let metadata = &object.metadata;
     let going = owners::is_terminating(metadata);
     if change.after.is_some() && (metadata.owner_references.iter().flatten().next().is_some() || going) {
@@ -96,6 +101,13 @@ fn wake(kinds: &[Followed], kind: usize, queue: &WorkQueue, change: &Change<Meta
             }
         }
     }
+}
+
+/// What decides whether an object stays: most changes touch none of it.
+fn standing(metadata: &ObjectMeta) -> impl PartialEq {
+    let owners = metadata.owner_references.clone().unwrap_or_default();
+    let finalizers = metadata.finalizers.clone().unwrap_or_default();
+    (metadata.uid.clone(), owners, finalizers, owners::is_terminating(metadata))
 }
 
 fn wake_dependents(kinds: &[Followed], queue: &WorkQueue, uid: &str) {

@@ -56,7 +56,8 @@ impl Heartbeats {
         self.lock().get(node).map(|heartbeat| heartbeat.heard)
     }
 
-    fn note(&self, node: String, renewed: Option<Timestamp>, now: Timestamp) {
+    /// Notes what an agent wrote; only a change counts as a heartbeat.
+    pub(super) fn note(&self, node: String, renewed: Option<Timestamp>, now: Timestamp) {
         let mut heard = self.lock();
         let known = heard.get(&node).is_some_and(|before| before.renewed == renewed);
         if !known {

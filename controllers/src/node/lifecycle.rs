@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Resource as _;
 use serde_json::json;
 
-use super::heartbeats::Heartbeats;
+use super::heartbeats::{Heartbeats, NODE_LEASES};
 use crate::manager::Context;
 use crate::objects::{owners, pods};
 use crate::runtime::events::Severity;
@@ -23,8 +23,9 @@ pub use plan::{Action, Observed, Plan, Seen, plan};
 
 /// Nodes are looked at this often: silence makes no event of its own.
 const PERIOD: Duration = Duration::from_secs(5);
-/// When our own view of the Leases is older than this, silence says nothing about nodes.
-const BLIND_AFTER: Duration = Duration::from_secs(25);
+/// When our own view of the Leases is older than this, or its stream is down, silence says nothing about nodes. Longer
+/// than a watch lasts, for in a cluster whose nodes are all dead the stream carries nothing but its own renewal.
+const BLIND_AFTER: Duration = Duration::from_secs(90);
 
 /// Watches over nodes. One pass sees them all, for the brake depends on their number.
 #[derive(Debug)]
@@ -73,8 +74,10 @@ impl Controller for NodeLifecycleController {
     async fn reconcile(&self, _key: &ObjectKey) -> Result<Outcome, Error> {
         self.cluster.nodes.caught_up().await?;
         let now = self.cluster.environment.now();
-        let observed = self.observe(now);
-        let plan = plan(&observed, now);
+        let mut plan = plan(&self.observe(now), now);
+        if self.confirm_silence(&plan, now).await? {
+            plan = self::plan(&self.observe(now), now);
+        }
         let mut first_error = None;
         for action in &plan.actions {
             if let Err(error) = self.apply(action, now).await {
@@ -86,10 +89,24 @@ impl Controller for NodeLifecycleController {
 }
 
 impl NodeLifecycleController {
+    /// Reads the Leases of nodes about to be given up past the cache; returns whether one turned out to be fresh.
+    async fn confirm_silence(&self, plan: &Plan, now: Timestamp) -> Result<bool, Error> {
+        let mut heard = false;
+        for action in &plan.actions {
+            let Action::MarkUnknown { node } = action else { continue };
+            let before = self.heartbeats.heard_at(node);
+            if let Some(lease) = self.cluster.leases.get_fresh(&ObjectKey::new(NODE_LEASES, node.clone())).await? {
+                let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+                self.heartbeats.note(node.clone(), renewed, now);
+            }
+            heard |= self.heartbeats.heard_at(node) != before;
+        }
+        Ok(heard)
+    }
+
     fn observe(&self, now: Timestamp) -> Observed {
         let mut sighted_since = self.sighted_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let blind = self.cluster.leases.silence(now).is_none_or(|silence| silence > BLIND_AFTER);
-        if blind {
+        if !self.cluster.leases.is_live(now, BLIND_AFTER) {
             *sighted_since = now;
         }
         let seen = |node: Arc<Node>| {

@@ -4,6 +4,7 @@
 //! quiet stream is alive and how far it has come. Each stream has its own backoff, so that one kind in trouble never
 //! delays another.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, StreamExt};
@@ -70,6 +71,12 @@ enum State {
     Watching { revision: String },
 }
 
+/// What came to its proper end.
+enum Ended {
+    Listed,
+    Watched,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListBody {
@@ -116,40 +123,39 @@ impl<K: Object> Resource<K> {
         let mut state = State::Listing;
         let mut backoff = BACKOFF_MIN;
         loop {
-            let contact_before = self.last_contact();
-            let failure = match self.advance(&mut state, environment).await {
-                Ok(()) => {
-                    backoff = BACKOFF_MIN;
-                    continue;
-                }
-                Err(failure) => failure,
-            };
-            if failure.is_expired() {
-                state = State::Listing;
-            }
-            if self.last_contact() != contact_before {
+            let started = tokio::time::Instant::now();
+            let result = self.advance(&mut state, environment).await;
+            if started.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
-            let kind = self.kind();
             let delay = environment.jitter(backoff);
-            tracing::warn!(informer.kind = %kind, delay_ms = delay.as_millis() as u64, error = %chain(&failure), "informer stream failed");
+            match result {
+                Ok(Ended::Listed) => continue,
+                // A server that ends every watch at once must not be asked again at once.
+                Ok(Ended::Watched) if started.elapsed() > BACKOFF_MAX => continue,
+                Ok(Ended::Watched) => {}
+                Err(failure) => {
+                    self.shared.connected.store(false, Ordering::Release);
+                    if failure.is_expired() {
+                        state = State::Listing;
+                    }
+                    let (kind, delay_ms) = (self.kind(), delay.as_millis() as u64);
+                    tracing::warn!(informer.kind = %kind, delay_ms, error = %chain(&failure), "informer stream failed");
+                }
+            }
             tokio::time::sleep(delay).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    fn last_contact(&self) -> Option<jiff::Timestamp> {
-        *self.shared.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    async fn advance(&self, state: &mut State, environment: &Environment) -> Result<(), StreamError> {
+    async fn advance(&self, state: &mut State, environment: &Environment) -> Result<Ended, StreamError> {
         match state {
             State::Listing => {
                 let revision = self.list(environment).await?;
                 *state = State::Watching { revision };
-                Ok(())
+                Ok(Ended::Listed)
             }
-            State::Watching { revision } => self.watch(revision, environment).await,
+            State::Watching { revision } => self.watch(revision, environment).await.map(|()| Ended::Watched),
         }
     }
 
@@ -189,6 +195,7 @@ impl<K: Object> Resource<K> {
         let request = self.collection().watch(&params, revision).map_err(StreamError::Build)?;
         let started = tokio::time::timeout(LIST_TIMEOUT, self.shared.client.request_stream(request));
         let stream = started.await.map_err(|_| StreamError::Silent)?.map_err(StreamError::WatchStart)?;
+        self.heard(environment);
         let mut lines = Box::pin(stream.lines());
         loop {
             let next = tokio::time::timeout(WATCH_SILENCE_MAX, lines.next());
@@ -243,6 +250,7 @@ impl<K: Object> Resource<K> {
     }
 
     fn heard(&self, environment: &Environment) {
+        self.shared.connected.store(true, Ordering::Release);
         *self.shared.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(environment.now());
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub(super) struct Shared<K: Object> {
     doomed: Mutex<BTreeMap<String, ObjectKey>>,
     /// When the server was last heard on this stream.
     pub(super) contact: Mutex<Option<Timestamp>>,
+    /// Whether the stream is up, as far as is known.
+    pub(super) connected: AtomicBool,
 }
 
 impl<K: Object> Clone for Resource<K> {
@@ -138,6 +140,7 @@ impl<K: Object> Resource<K> {
             written: AtomicU64::new(0),
             doomed: Mutex::new(BTreeMap::new()),
             contact: Mutex::new(None),
+            connected: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -161,6 +164,12 @@ impl<K: Object> Resource<K> {
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let contact = *self.shared.contact.lock().unwrap_or_else(PoisonError::into_inner);
         contact.map(|contact| Duration::try_from(now.duration_since(contact)).unwrap_or_default())
+    }
+
+    /// Whether the cache follows the server at this moment: its stream is up and was heard within `patience`.
+    pub fn is_live(&self, now: Timestamp, patience: Duration) -> bool {
+        let heard = self.silence(now).is_some_and(|silence| silence <= patience);
+        heard && self.shared.connected.load(Ordering::Acquire)
     }
 
     /// Calls `handler` after each change of the cache. Handlers must not block: they put keys on queues.

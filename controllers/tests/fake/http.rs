@@ -15,7 +15,7 @@ use super::store::{Fake, Refusal, key};
 type Answer = http::Response<StreamBody<UnboundedReceiver<Result<Frame<Bytes>, Infallible>>>>;
 
 /// Returns a client of the fake.
-pub fn client(fake: &Fake) -> kube::Client {
+pub(crate) fn client(fake: &Fake) -> kube::Client {
     let fake = fake.clone();
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let fake = fake.clone();

@@ -4,5 +4,5 @@
 mod http;
 mod store;
 
-pub use http::client;
-pub use store::{Fake, Faults};
+pub(crate) use http::client;
+pub(crate) use store::{Fake, Faults};

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 /// Group, version and plural of a collection, then namespace and name of an object.
-pub type Key = (String, String, String);
+pub(crate) type Key = (String, String, String);
 
 /// What goes wrong.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Every n-th create of a pod is carried out and answered with an error.
     pub lose_reply_of_create: Option<usize>,
     /// Every n-th create of a pod is refused.
@@ -19,7 +19,7 @@ pub struct Faults {
 }
 
 #[derive(Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     pub revision: u64,
     pub objects: BTreeMap<Key, Value>,
     pub history: Vec<(u64, String, &'static str, Value)>,
@@ -33,48 +33,48 @@ pub struct State {
 
 /// A cluster in memory. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
     /// Wakes watches after each write; `false` breaks them all.
     pub changed: broadcast::Sender<bool>,
 }
 
 /// An answer that is no object: code, reason, message.
-pub type Refusal = (u16, &'static str, String);
+pub(crate) type Refusal = (u16, &'static str, String);
 
 impl Fake {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { revision: 1, now: 1_767_268_800, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), changed: broadcast::channel(65_536).0 }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    pub fn set_faults(&self, faults: Faults) {
+    pub(crate) fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
     }
 
     /// Breaks every watch; clients must come back.
-    pub fn break_watches(&self) {
+    pub(crate) fn break_watches(&self) {
         let _ = self.changed.send(false);
     }
 
-    pub fn list(&self, collection: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
         let state = self.lock();
         state.objects.iter().filter(|((of, _, _), _)| of == collection).map(|(_, object)| object.clone()).collect()
     }
 
-    pub fn get(&self, collection: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, collection: &str, namespace: &str, name: &str) -> Option<Value> {
         self.lock().objects.get(&key(collection, namespace, name)).cloned()
     }
 
-    pub fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.lock().writes.values().sum()
     }
 
-    pub fn create(&self, collection: &str, mut object: Value) -> Result<Value, Refusal> {
+    pub(crate) fn create(&self, collection: &str, mut object: Value) -> Result<Value, Refusal> {
         let mut state = self.lock();
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = key(collection, &text("namespace"), &text("name"));
@@ -98,7 +98,7 @@ impl Fake {
         if lost { Err((500, "InternalError", "reply lost by the test".to_owned())) } else { Ok(stored) }
     }
 
-    pub fn patch(&self, key: &Key, patch: &Value, subresource: Option<&str>) -> Result<Value, Refusal> {
+    pub(crate) fn patch(&self, key: &Key, patch: &Value, subresource: Option<&str>) -> Result<Value, Refusal> {
         let mut state = self.lock();
         let before = state.objects.get(key).cloned().ok_or((404, "NotFound", format!("{} not found", key.2)))?;
         for field in ["resourceVersion", "uid"] {
@@ -133,7 +133,7 @@ impl Fake {
         Ok(stored)
     }
 
-    pub fn delete(&self, key: &Key, options: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn delete(&self, key: &Key, options: &Value) -> Result<Value, Refusal> {
         let mut state = self.lock();
         let before = state.objects.get(key).cloned().ok_or((404, "NotFound", format!("{} not found", key.2)))?;
         for field in ["resourceVersion", "uid"] {
@@ -173,7 +173,7 @@ impl Fake {
     }
 
     /// Sets a Namespace's finalizers and lets it go when none is left.
-    pub fn finalize(&self, key: &Key, body: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn finalize(&self, key: &Key, body: &Value) -> Result<Value, Refusal> {
         let mut state = self.lock();
         let mut after = state.objects.get(key).cloned().ok_or((404, "NotFound", String::new()))?;
         after["spec"]["finalizers"] = body["spec"]["finalizers"].clone();
@@ -210,7 +210,7 @@ impl State {
     }
 }
 
-pub fn key(collection: &str, namespace: &str, name: &str) -> Key {
+pub(crate) fn key(collection: &str, namespace: &str, name: &str) -> Key {
     (collection.to_owned(), namespace.to_owned(), name.to_owned())
 }
 
