@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::node::cidr::Range;
 use crate::runtime::{Cluster, Controller, Environment, Recorder, WorkQueue, runner};
 use crate::scheduler::{self, Strategy};
 
@@ -137,10 +138,30 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
-    match config.enabled.iter().find(|name| !names().any(|known| known == *name)) {
-        None => Ok(()),
-        Some(name) => {
-            Err(ConfigError::UnknownController { name: name.clone(), known: names().collect::<Vec<_>>().join(", ") })
-        }
+    if let Some(name) = config.enabled.iter().find(|name| !names().any(|known| known == *name)) {
+        return Err(ConfigError::UnknownController {
+            name: name.clone(),
+            known: names().collect::<Vec<_>>().join(", "),
+        });
+    }
+    let shares = Range::parse(&config.cluster_cidr).map_or(0, |range| range.shares(config.node_prefix_len));
+    if shares == 0 {
+        let (cidr, node_prefix_len) = (config.cluster_cidr.clone(), config.node_prefix_len);
+        return Err(ConfigError::ClusterCidr { cidr, node_prefix_len });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_cannot_work_is_refused_before_anything_starts() {
+        assert!(check(&Config::all()).is_ok());
+        let unknown = Config { enabled: ["nosuch".to_owned()].into(), ..Config::all() };
+        assert!(matches!(check(&unknown), Err(ConfigError::UnknownController { name, .. }) if name == "nosuch"));
+        let narrow = Config { cluster_cidr: "10.0.0.0/24".to_owned(), ..Config::all() };
+        assert!(matches!(check(&narrow), Err(ConfigError::ClusterCidr { .. })));
     }
 }
