@@ -17,6 +17,8 @@ pub mod registry;
 pub mod request;
 pub mod rest;
 mod server;
+mod streams;
+pub mod tunnel;
 pub mod volatile;
 
 pub use server::{Config, Error, Handle, LocalService, start};

@@ -6,6 +6,7 @@
 mod attributes;
 mod escalation;
 mod node;
+mod node_restriction;
 pub(crate) mod rbac;
 mod references;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use drover_api::status::ApiError;
 use serde_json::Value;
 
 pub use attributes::Attributes;
+pub(crate) use node_restriction::admit as restrict_node;
 use rbac::{Index, Policy};
 
 use crate::{
@@ -69,17 +71,7 @@ impl Authorizer {
 
     /// Allows, or gives the reason for refusing (which may be empty).
     pub(crate) fn decide(&self, user: &User, attributes: &Attributes) -> Result<(), String> {
-        if user.in_group(MASTERS) {
-            return Ok(());
-        }
-        let mut reason = String::new();
-        if let Some(node) = node::name_of(user) {
-            match node::decide(node, attributes, self.objects.as_ref()) {
-                node::Verdict::Allow => return Ok(()),
-                node::Verdict::NoOpinion(why) => reason = why,
-            }
-        }
-        if self.index().allows(user, attributes) { Ok(()) } else { Err(reason) }
+        decide(user, attributes, &self.index(), self.objects.as_ref())
     }
 
     /// Returns the rules that apply to a user in a namespace, cluster-wide ones included.
@@ -94,7 +86,7 @@ impl Authorizer {
     /// `escalate` (roles) or `bind` (bindings). Other kinds pass. Called by admission for creates and updates.
     ///
     /// # Errors
-    /// 403 that lists the rights the writer lacks.
+    /// 403 that lists the rights the writer lacks; 404 for a binding to a role that does not exist.
     pub fn check_escalation(
         &self,
         user: &User,
@@ -102,14 +94,8 @@ impl Authorizer {
         object: &Value,
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
-        if user.in_group(MASTERS) {
-            return Ok(());
-        }
-        escalation::check(&escalation::Request { authorizer: self, user, resource, object, old })
-    }
-
-    fn role(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
-        self.objects.find(resource, namespace, name)
+        let (index, objects) = (&self.index(), self.objects.as_ref());
+        escalation::check(&escalation::Request { index, objects, user, resource, object, old })
     }
 
     /// Returns the index, rebuilt when any role or binding has changed since.
@@ -122,15 +108,34 @@ impl Authorizer {
                 return Arc::clone(&cached.index);
             }
         }
-        let list = |kind| self.objects.list(kind, "", None);
-        let index = Arc::new(Index::build(&Policy {
-            roles: &list(ROLES),
-            cluster_roles: &list(CLUSTER_ROLES),
-            role_bindings: &list(ROLE_BINDINGS),
-            cluster_role_bindings: &list(CLUSTER_ROLE_BINDINGS),
-        }));
+        let index = Arc::new(index_of(self.objects.as_ref()));
         let mut cached = self.index.write().unwrap_or_else(PoisonError::into_inner);
         *cached = Cached { versions: Some(versions), index: Arc::clone(&index) };
         index
     }
+}
+
+/// Allows, or gives the reason for refusing (which may be empty).
+fn decide(user: &User, attributes: &Attributes, index: &Index, objects: &dyn Objects) -> Result<(), String> {
+    if user.in_group(MASTERS) {
+        return Ok(());
+    }
+    let mut reason = String::new();
+    if let Some(node) = node::name_of(user) {
+        match node::decide(node, attributes, objects) {
+            node::Verdict::Allow => return Ok(()),
+            node::Verdict::NoOpinion(why) => reason = why,
+        }
+    }
+    if index.allows(user, attributes) { Ok(()) } else { Err(reason) }
+}
+
+fn index_of(objects: &dyn Objects) -> Index {
+    let list = |kind| objects.list(kind, "", None);
+    Index::build(&Policy {
+        roles: &list(ROLES),
+        cluster_roles: &list(CLUSTER_ROLES),
+        role_bindings: &list(ROLE_BINDINGS),
+        cluster_role_bindings: &list(CLUSTER_ROLE_BINDINGS),
+    })
 }

@@ -1,15 +1,38 @@
 //! Which part answers what.
 
+use std::sync::Arc;
+
 use drover_api::status::ApiError;
 
-use super::{Front, Request, Response};
-use crate::request::{RequestInfo, User, method_not_allowed};
+use super::{Front, Grant, Request, Response};
+use crate::{
+    request::{RequestInfo, User, method_not_allowed},
+    streams::Streams,
+    tunnel,
+};
 
 impl Front {
     /// Hands an authorised request to the part that answers it.
     pub(super) async fn dispatch(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
         if !info.is_resource {
             return self.dispatch_path(&info, &request);
+        }
+        Ok((self.resources)(user, info, request).await)
+    }
+
+    /// Hands an authorised request that may last to the part that answers it.
+    pub(super) async fn dispatch_stream(
+        &self,
+        user: User,
+        info: RequestInfo,
+        request: Request,
+        grant: Arc<Grant>,
+    ) -> Result<Response, ApiError> {
+        if Streams::serves(&info) {
+            return self.streams.answer(&info, request, grant).await;
+        }
+        if is_tunnel(&info) {
+            return tunnel::upgrade(&self.streams.tunnels, &info, request);
         }
         Ok((self.resources)(user, info, request).await)
     }
@@ -26,6 +49,12 @@ impl Front {
             None => Err(no_such_path()),
         }
     }
+}
+
+fn is_tunnel(info: &RequestInfo) -> bool {
+    let group = (info.api_group.as_str(), info.api_version.as_str()) == ("drover.dev", "v1alpha1");
+    let resource = (info.resource.as_str(), info.subresource.as_str()) == ("nodes", "tunnel");
+    group && resource && info.verb == "create" && info.tail.is_empty() && info.namespace.is_empty()
 }
 
 /// 404 for a path that nothing answers.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use http::StatusCode;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,10 @@ impl Grant {
     }
 
     /// Ends the body of `response` at shutdown or when the right is gone.
-    pub(super) fn guard(self, response: Response, shutdown: CancellationToken) -> Response {
+    pub(super) fn guard(self: Arc<Self>, response: Response, shutdown: CancellationToken) -> Response {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response; // Who took the connection over keeps the grant.
+        }
         let over = async move {
             tokio::select! {
                 () = shutdown.cancelled_owned() => {} // cancel-safe: a token stays cancelled

@@ -18,6 +18,7 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{error as error_response, json as json_response, text as text_response};
+pub(crate) use long_running::Grant;
 
 use crate::{
     authn::Authenticator,
@@ -25,6 +26,7 @@ use crate::{
     discovery::Discovery,
     health::Health,
     request::{RequestInfo, User},
+    streams::Streams,
 };
 
 /// The body of requests and responses.
@@ -57,6 +59,7 @@ pub(crate) struct Front {
     pub(crate) health: Arc<Health>,
     pub(crate) discovery: Discovery,
     pub(crate) resources: Resources,
+    pub(crate) streams: Streams,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -103,8 +106,8 @@ impl Front {
                 .await
                 .unwrap_or_else(|_| Err(timed_out()));
         }
-        let grant = long_running::Grant::new(Arc::clone(&self.authorizer), user.clone(), &info);
-        let response = self.dispatch(user, info, request).await?;
+        let grant = Arc::new(Grant::new(Arc::clone(&self.authorizer), user.clone(), &info));
+        let response = self.dispatch_stream(user, info, request, Arc::clone(&grant)).await?;
         Ok(grant.guard(response, self.shutdown.clone()))
     }
 }

@@ -151,6 +151,8 @@ impl RequestInfo {
     fn read_verb(&mut self, method: &Method) -> Result<(), ApiError> {
         let collection = self.name.is_empty();
         self.verb = match *method {
+            // A WebSocket arrives as GET; the right to read a pod is not the right to run commands in it.
+            Method::GET | Method::POST if self.is_connect() => "create",
             Method::POST => "create",
             Method::PUT => "update",
             Method::PATCH => "patch",
@@ -165,6 +167,14 @@ impl RequestInfo {
             self.name = self.query("fieldSelector").and_then(query::selected_name).unwrap_or_default();
         }
         Ok(())
+    }
+}
+
+impl RequestInfo {
+    fn is_connect(&self) -> bool {
+        self.api_group.is_empty()
+            && self.resource == "pods"
+            && matches!(self.subresource.as_str(), "exec" | "attach" | "portforward")
     }
 }
 

@@ -32,6 +32,8 @@ fn reads_every_shape_of_resource_path() {
         ("GET", "/api/v1/namespaces/a/pods/p/log?follow=true", "get /v1 ns=a pods/log name=p"),
         ("POST", "/api/v1/namespaces/a/pods/p/exec?command=a&command=b", "create /v1 ns=a pods/exec name=p"),
         ("GET", "/api/v1/namespaces/a/pods/p?watch=true", "get /v1 ns=a pods/ name=p"),
+        ("GET", "/api/v1/namespaces/a/pods/p/exec?command=a", "create /v1 ns=a pods/exec name=p"),
+        ("GET", "/api/v1/namespaces/a/pods/p/portforward", "create /v1 ns=a pods/portforward name=p"),
         ("GET", "/api/v1/namespaces", "list /v1 ns= namespaces/ name="),
         ("GET", "/api/v1/namespaces/a", "get /v1 ns=a namespaces/ name=a"),
         ("PUT", "/api/v1/namespaces/a/finalize", "update /v1 ns=a namespaces/finalize name=a"),

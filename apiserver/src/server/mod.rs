@@ -44,6 +44,8 @@ use crate::{
     registry::{Registry, System},
     request::User,
     rest,
+    streams::Streams,
+    tunnel::Tunnels,
 };
 
 /// What is still open so long after the start of the shutdown is dropped; a daemon must be gone within 5 s.
@@ -83,6 +85,8 @@ pub struct Handle {
     pub ca_pem: String,
     /// Path of the administrator's kubeconfig.
     pub admin_kubeconfig: PathBuf,
+    /// The agents' connections; the agent of this process comes in through [`Tunnels::accept`].
+    pub tunnels: Arc<Tunnels>,
     inner: Arc<Inner>,
     supervisor: JoinHandle<()>,
 }
@@ -126,9 +130,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     if let Some(address) = plan.advertised {
         bootstrap::publish(&registry, address).await.map_err(Error::Bootstrap)?;
     }
-    let front = Arc::new(build_front(&plan, &registry, shutdown.clone()));
-    registry.set_authorizer(&front.authorizer);
     let (tasks, abort) = (TaskTracker::new(), CancellationToken::new());
+    let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
+    let front = Arc::new(build_front(&plan, &registry, &tunnels, (tasks.clone(), shutdown.clone())));
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
     let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
     write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
@@ -143,7 +147,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     let ending = Ending { shutdown, abort, backstage, registry_tasks };
     let supervisor = tokio::spawn(ending.run(Arc::clone(&inner)));
     guard.disarm();
-    Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, inner, supervisor })
+    Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, tunnels, inner, supervisor })
 }
 
 impl Handle {
@@ -283,15 +287,23 @@ fn is_reachable(address: IpAddr) -> bool {
     !address.is_loopback() && !address.is_unspecified()
 }
 
-fn build_front(plan: &Plan, registry: &Arc<Registry>, shutdown: CancellationToken) -> Front {
+fn build_front(
+    plan: &Plan,
+    registry: &Arc<Registry>,
+    tunnels: &Arc<Tunnels>,
+    (tasks, shutdown): (TaskTracker, CancellationToken),
+) -> Front {
     let objects: Arc<dyn Objects> = registry.clone();
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
+    let streams =
+        Streams { objects: Arc::clone(&objects), tunnels: Arc::clone(tunnels), tasks, shutdown: shutdown.clone() };
     Front {
         authenticator: Authenticator::new(Box::new(|_| None)),
         authorizer: Arc::new(Authorizer::new(objects)),
         health: Arc::new(Health::default()),
         discovery: Discovery::new(plan.url.trim_start_matches("https://")),
         resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
+        streams,
         shutdown,
     }
 }
