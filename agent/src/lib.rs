@@ -27,3 +27,11 @@ pub mod proxy;
 pub mod environment;
 pub mod streams;
 pub mod volumes;
+
+mod run;
+mod uninstall;
+#[cfg(test)]
+mod testing;
+
+pub use run::{Config, Error, run};
+pub use uninstall::{UninstallConfig, uninstall};

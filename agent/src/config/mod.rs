@@ -61,6 +61,8 @@ pub struct BuildInput<'a> {
     pub image_user: Option<String>,
     /// Memory of the node, from which `oom_score_adj` is computed.
     pub node_memory_bytes: u64,
+    /// The lowest `oom_score_adj` that this host allows.
+    pub oom_score_floor: i64,
     /// What may never be mounted.
     pub forbidden: &'a ForbiddenPaths,
 }

@@ -52,7 +52,7 @@ fn amount(container: &Container, side: Side, name: &str) -> Result<Option<Quanti
 
 /// Kubelet's rule: the more of the node's memory a container asked for, the later it is killed.
 fn oom_score(input: &BuildInput<'_>, request: Option<Quantity>) -> i64 {
-    match qos_class(input.spec) {
+    let score = match qos_class(input.spec) {
         "Guaranteed" => OOM_GUARANTEED,
         "BestEffort" => OOM_BEST_EFFORT,
         _ => {
@@ -60,7 +60,8 @@ fn oom_score(input: &BuildInput<'_>, request: Option<Quantity>) -> i64 {
             let share = request.map_or(0, |quantity| quantity.value()).saturating_mul(1000) / capacity;
             (1000 - share).clamp(1000 + OOM_GUARANTEED, OOM_BEST_EFFORT - 1)
         }
-    }
+    };
+    score.max(input.oom_score_floor)
 }
 
 /// The quality-of-service class of a pod (Kubernetes: `Guaranteed`, `Burstable`, `BestEffort`).

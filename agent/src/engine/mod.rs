@@ -3,6 +3,8 @@
 //! Owns the [`Engine`] trait, its Docker implementation, its in-memory fake, the image cache and the limits on calls in
 //! flight. It decides nothing about pods. Every call has a deadline; every error has a class.
 
+#[cfg(test)]
+mod conformance;
 mod docker;
 mod error;
 pub mod fake;

@@ -1,1 +1,14 @@
-//! The Node object and its lease.
+//! The Node object and its lease: what this host offers, how it is, and that it lives.
+//!
+//! [`facts`] reads the host, [`object`] builds the Node from facts (pure), [`heartbeat`] renews the lease with the
+//! proxy's acknowledgement, [`NodeReporter`] writes the status when it changes.
+
+mod facts;
+mod heartbeat;
+mod object;
+mod reporter;
+
+pub use facts::{HostFacts, HostPressure, detect_address, oom_score_floor, read_facts, read_pressure};
+pub use heartbeat::{acknowledged_revision, heartbeat};
+pub use object::{NodeIdentity, NodeInput, build_labels, build_status};
+pub use reporter::{NodeReporter, register};

@@ -75,6 +75,8 @@ pub struct NodeFacts {
     pub memory_bytes: u64,
     /// Its cores.
     pub cpus: u64,
+    /// The lowest `oom_score_adj` that may be set here: lowering it takes CAP_SYS_RESOURCE.
+    pub oom_score_floor: i64,
 }
 
 impl Context {

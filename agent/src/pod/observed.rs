@@ -87,7 +87,22 @@ pub struct ContainerState {
     pub pre_stop: Hook,
     /// The stop of the current attempt, once decided.
     pub stop: Option<Stop>,
+    /// What the pod's status said of a running container when this agent took the pod over.
+    pub before: Option<Before>,
     /// How the attempt before the current one ended, when the engine no longer has it.
+    pub last_end: Option<End>,
+}
+
+/// What a pod's status said of a container before this agent started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// The container it was said of, as `docker://<id>`.
+    pub container_id: String,
+    /// Whether it was ready.
+    pub ready: bool,
+    /// Whether it counted as started.
+    pub started: bool,
+    /// How the attempt before it ended.
     pub last_end: Option<End>,
 }
 

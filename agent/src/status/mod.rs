@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{HostIP, Pod, PodIP, PodSpec, PodStatus},
+    api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -66,6 +66,20 @@ pub fn build_status(input: &StatusInput<'_>) -> PodStatus {
         container_statuses: statuses(|role| role == ContainerRole::Main),
         ..Default::default()
     }
+}
+
+/// Whether the API's status already says what ours would: other writers' conditions and fields aside.
+pub fn says_the_same(known: &PodStatus, ours: &PodStatus) -> bool {
+    let conditions = ours.conditions.iter().flatten();
+    let has = |wanted: &PodCondition| known.conditions.iter().flatten().any(|condition| condition == wanted);
+    let stripped = PodStatus {
+        conditions: ours.conditions.clone(),
+        resize: None,
+        nominated_node_name: None,
+        observed_generation: ours.observed_generation,
+        ..known.clone()
+    };
+    conditions.into_iter().all(has) && stripped == *ours
 }
 
 /// Whether a phase is final.

@@ -57,6 +57,14 @@ impl DockerEngine {
         }
     }
 
+    /// Returns the connection, for what only the network needs of Docker: registering a runtime.
+    ///
+    /// # Errors
+    /// When the engine cannot be reached.
+    pub async fn connection(&self) -> Result<Docker, EngineError> {
+        self.docker().await.cloned()
+    }
+
     async fn docker(&self) -> Result<&Docker, EngineError> {
         self.connection.get_or_try_init(|| connect(&self.endpoint)).await
     }
@@ -181,7 +189,11 @@ impl Engine for DockerEngine {
 
     fn events(&self) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
         let types = vec!["container".to_owned(), "image".to_owned()];
-        let options = EventsOptions { filters: Some([("type".to_owned(), types)].into()), ..Default::default() };
+        // The request goes out when the stream is first polled; `since` closes the gap until then.
+        let now = jiff::Timestamp::now();
+        let since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+        let filters = Some([("type".to_owned(), types)].into());
+        let options = EventsOptions { since: Some(since), until: None, filters };
         let messages = self.stream("events", move |docker| docker.events(Some(options)));
         messages.try_filter_map(|message| async move { Ok(convert::event(message)) }).boxed()
     }
@@ -340,6 +352,3 @@ fn output_stream(
 ) -> BoxStream<'static, Result<OutputChunk, EngineError>> {
     output.map_ok(convert::output).map_err(move |error| engine_error(operation, &error)).boxed()
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use crate::{
     ids::ContainerId,
     pod::{
         apply::{StartFailure, Started},
-        observed::{Attempt, ContainerState, End, Hook, Phase, Setback, Stage},
+        observed::{Attempt, Before, ContainerState, End, Hook, Phase, Setback, Stage},
         plan::{after, setback_delay},
     },
     probes::{ProbeKind, ProbeVerdict},
@@ -250,6 +250,12 @@ impl Actor {
                     (Some(attempt), ContainerPhase::Running) => {
                         attempt.phase = Phase::Running { started_at: details.started_at.unwrap_or(now) };
                         state.setback = None;
+                        // Probes go on from the last word on this very container: taking a pod over changes nothing.
+                        let same = |before: &Before| before.container_id.ends_with(id.as_str());
+                        if let Some(before) = state.before.take_if(|before| same(before)) {
+                            state.probes.startup = before.started.then_some(true);
+                            state.probes.readiness = Some(before.ready);
+                        }
                     }
                     (Some(attempt), ContainerPhase::Created) => attempt.phase = Phase::Created,
                     (_, ContainerPhase::Created | ContainerPhase::Exited | ContainerPhase::Removing | ContainerPhase::Running) => {}

@@ -13,7 +13,7 @@ use crate::{
     pod::{
         apply::describe_end,
         context::termination_log,
-        observed::{Attempt, ContainerState, End, Hook, Operation, Phase},
+        observed::{Attempt, Before, ContainerState, End, Hook, Operation, Phase},
         plan::{RESET_AFTER, pod_containers},
     },
 };
@@ -127,10 +127,15 @@ impl Actor {
             let attempt = Attempt {
                 id: summary.id.clone(),
                 number,
-                phase: Phase::Created,
+                phase: if summary.phase == ContainerPhase::Created { Phase::Created } else { Phase::Unknown },
                 image_id: summary.image_id.clone(),
                 hash: hash.to_owned(),
             };
+            // What the status remembers as the last end was this very container's.
+            let same = |before: &&Before| before.container_id.ends_with(summary.id.as_str());
+            if let Some(before) = state.before.as_ref().filter(same) {
+                state.last_end.clone_from(&before.last_end);
+            }
             state.attempts.push(attempt);
             state.attempts.sort_by_key(|attempt| attempt.number);
             // The hook of a container that an earlier agent started is not run again.

@@ -11,7 +11,7 @@ mod report;
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use super::{
     action::Action,
     apply::{PullFailure, StartFailure, Started},
     context::Context,
-    observed::{Cause, ContainerState, End, Observed, Stage, Termination},
+    observed::{Before, Cause, ContainerState, End, Observed, Stage, Termination},
     plan::{plan, pod_containers},
     routes::{Join, decide_join, decide_routes},
 };
@@ -274,6 +274,17 @@ async fn sleep_until(context: &Context, at: Option<Timestamp>) {
     }
 }
 
+fn end_of(terminated: ContainerStateTerminated) -> End {
+    End {
+        id: terminated.container_id.as_deref().and_then(|id| ContainerId::new(id.trim_start_matches("docker://"))),
+        exit_code: terminated.exit_code,
+        reason: terminated.reason.unwrap_or_default(),
+        message: terminated.message,
+        started_at: terminated.started_at.map(|time| time.0),
+        finished_at: terminated.finished_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+    }
+}
+
 /// What the pod's status remembers from before this agent started.
 fn remembered(context: &Context, pod: &Pod) -> Observed {
     let mut observed = Observed::default();
@@ -290,14 +301,8 @@ fn remembered(context: &Context, pod: &Pod) -> Observed {
     for status in statuses {
         let ended = |state: Option<k8s_openapi::api::core::v1::ContainerState>| state.and_then(|state| state.terminated);
         let was_made = status.container_id.is_some();
-        let end = ended(status.state).or_else(|| ended(status.last_state)).map(|terminated| End {
-            id: None,
-            exit_code: terminated.exit_code,
-            reason: terminated.reason.unwrap_or_default(),
-            message: terminated.message,
-            started_at: terminated.started_at.map(|time| time.0),
-            finished_at: terminated.finished_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        });
+        let end = ended(status.state).map(end_of);
+        let previous = ended(status.last_state).map(end_of);
         let unknown = was_made.then(|| End {
             id: None,
             exit_code: 137,
@@ -308,7 +313,13 @@ fn remembered(context: &Context, pod: &Pod) -> Observed {
         });
         let state = ContainerState {
             restarts_known: u32::try_from(status.restart_count).unwrap_or(0),
-            last_end: end.or(unknown),
+            before: status.container_id.clone().map(|container_id| Before {
+                container_id,
+                ready: status.ready,
+                started: status.started == Some(true),
+                last_end: previous.clone(),
+            }),
+            last_end: end.or(previous).or(unknown),
             ..Default::default()
         };
         observed.containers.insert(status.name, state);

@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use super::{Actor, JOIN_WAIT_SECS, Outcome};
 use crate::{
     pod::{
-        observed::{Cause, ContainerState, Stage},
+        observed::{Cause, ContainerState, Phase, Stage},
         plan::{ContainerRole, after, pod_containers, started},
         routes::Join,
     },
     probes::{ProbeKind, ProbeTarget},
     seams::{ContainerRecord, PodRecord},
     source::PodApiError,
-    status::{StatusInput, build_status, conditions::awaiting_routes_since, is_final},
+    status::{StatusInput, build_status, conditions::awaiting_routes_since, is_final, says_the_same},
 };
 
 /// Between two tries of a status write that fails.
@@ -41,7 +41,10 @@ impl Actor {
     pub(super) fn report(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.note_initialized();
         self.put_record();
-        if !self.observed.listed || self.object_is_going() {
+        // What is being asked of the engine is not reported as lost.
+        let unknown = |state: &ContainerState| state.current().is_some_and(|attempt| attempt.phase == Phase::Unknown);
+        let asking = self.observed.containers.values().any(unknown);
+        if !self.observed.listed || asking || self.object_is_going() {
             return None;
         }
         // Once ready, the proxies' word is not asked for again.
@@ -64,6 +67,9 @@ impl Actor {
         }
         if let Some(at) = self.report.retry_at.filter(|at| *at > now) {
             return Some(wake_at.map_or(at, |wake_at: Timestamp| wake_at.min(at)));
+        }
+        if self.report.written.is_none() && self.pod.status.as_ref().is_some_and(|known| says_the_same(known, &status)) {
+            self.report.written = Some(status.clone());
         }
         if !self.report.writing && self.report.written.as_ref() != Some(&status) {
             self.write(status);

@@ -123,6 +123,7 @@ async fn configure(
         networking: networking.unwrap_or(on_host),
         image_user: image_user(context, request).await?,
         node_memory_bytes: context.node.memory_bytes,
+        oom_score_floor: context.node.oom_score_floor,
         forbidden: &context.forbidden,
     };
     Ok(build_container_config(&input)?)

@@ -182,7 +182,7 @@ impl Host {
             directory: PodDirectory::default(),
             recorder: Recorder::silent(),
             clock: self.clock.clone(),
-            node: NodeFacts { host_ip: "192.0.2.1".parse().ok(), memory_bytes: 8 << 30, cpus: 4 },
+            node: NodeFacts { host_ip: "192.0.2.1".parse().ok(), memory_bytes: 8 << 30, cpus: 4, oom_score_floor: 0 },
             pods_dir: root.join("pods"),
             forbidden: ForbiddenPaths::new([PathBuf::from("/run/docker.sock")]),
         };

@@ -353,3 +353,19 @@ async fn broken_proxies_delay_a_pod_but_never_wedge_it() {
     let waited = host.clock.now().duration_since(asked).as_secs();
     assert!((5..=6).contains(&waited), "{waited}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn taking_a_pod_over_changes_neither_its_readiness_nor_its_status() {
+    let (host, engine) = Host::fake();
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 30, "initialDelaySeconds": 20});
+    let agent = host.start_agent();
+    host.api.put(pod("web", &json!({"containers": [{"readinessProbe": probe, "startupProbe": probe}]})));
+    host.until_ready("web").await;
+    agent.crash().await;
+    let writes = host.api.statuses("web").len();
+    let _second = host.start_agent();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let later: Vec<_> = host.api.statuses("web").split_off(writes);
+    assert!(later.is_empty(), "{later:?}");
+    assert_eq!(engine.starts()[APP_0], 1);
+}

@@ -1,0 +1,64 @@
+//! What the agent is told by its caller.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+
+use kube::Client;
+
+use crate::{
+    ledger::LedgerError,
+    network::Cidr,
+    seams::{PodDirectory, TunnelDialer},
+};
+
+/// Settings of the agent.
+#[derive(Clone)]
+pub struct Config {
+    /// The API, as this node's identity.
+    pub client: Client,
+    /// The Node's name.
+    pub node_name: String,
+    /// The node's address; `None` finds the one of the default route.
+    pub address: Option<IpAddr>,
+    /// Labels of the Node beside the usual ones.
+    pub labels: BTreeMap<String, String>,
+    /// `unix:///var/run/docker.sock`.
+    pub docker_endpoint: String,
+    /// State that outlives the host's restart.
+    pub data_dir: PathBuf,
+    /// State that does not: `/run/drover`.
+    pub run_dir: PathBuf,
+    /// Where `drover-runc` looks for containers: `/run/drover/containers`, shared by all agents of a host.
+    pub links_dir: PathBuf,
+    /// The cluster's name, which all containers carry.
+    pub cluster_name: String,
+    /// The bridge's name.
+    pub bridge: String,
+    /// The nftables table's name.
+    pub table: String,
+    /// The addresses of all pods.
+    pub cluster_cidr: Cidr,
+    /// The addresses of Services.
+    pub service_cidr: Cidr,
+    /// The `drover-runc` program, as shipped; it is installed from here.
+    pub wrapper: PathBuf,
+    /// Where it is installed: `/usr/local/lib/drover/drover-runc`.
+    pub wrapper_target: PathBuf,
+    /// Where streams find the containers of pods.
+    pub directory: PodDirectory,
+    /// Opens tunnels to servers.
+    pub tunnel: Arc<dyn TunnelDialer>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("node_name", &self.node_name).field("data_dir", &self.data_dir).finish()
+    }
+}
+
+/// Why the agent cannot run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}

@@ -1,0 +1,194 @@
+//! Starts the network parts: wrapper runtime, bridge, service proxy, DNS. Each is tried until it works; the Node says
+//! what is missing.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, Informers};
+use crate::{
+    clock::Clock,
+    dns::{self, DnsConfig, DnsInput},
+    engine::DockerEngine,
+    network::{Cidr, HostNetwork, NetworkConfig, PodHostPorts, RuntimeConfig, register},
+    proxy::{self, ProxyConfig, ProxyInput},
+    seams::PodNetwork,
+    uninstall::{NetworkRecord, write_record},
+};
+
+/// The runtime's name in the engine.
+const RUNTIME: &str = "drover";
+const DNS_PORT: u16 = 53;
+/// Between two tries of a part that does not start.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+pub(super) struct NetworkParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) docker: &'a DockerEngine,
+    pub(super) clock: &'a Clock,
+    pub(super) pod_cidr: Cidr,
+}
+
+impl NetworkParts<'_> {
+    pub(super) async fn start(
+        &self,
+        informers: &Informers,
+        applied: watch::Sender<u64>,
+        trouble: &watch::Sender<String>,
+        shutdown: &CancellationToken,
+    ) -> Arc<dyn PodNetwork> {
+        until_ok(trouble, || self.register_runtime()).await;
+        let network = Arc::new(until_ok(trouble, || self.start_host_network()).await);
+        let maintained = Arc::clone(&network);
+        let stop = shutdown.clone();
+        tokio::spawn(async move { maintained.maintain(stop).await });
+        self.start_proxy(informers, network.host_ports(), applied, shutdown);
+        let server = until_ok(trouble, || self.bind_dns(&network)).await;
+        let (input_tx, input_rx) = watch::channel(None);
+        feed(informers, shutdown, move |informers| {
+            let input = DnsInput { services: informers.services.list(), slices: informers.slices.list() };
+            input_tx.send_replace(Some(input));
+        });
+        tokio::spawn(server.run(input_rx, shutdown.clone()));
+        network
+    }
+
+    async fn register_runtime(&self) -> Result<(), String> {
+        let config = RuntimeConfig {
+            name: RUNTIME.to_owned(),
+            source: self.config.wrapper.clone(),
+            program: self.config.wrapper_target.clone(),
+            socket: PathBuf::from(self.config.docker_endpoint.trim_start_matches("unix://")),
+        };
+        let docker = self.docker.connection().await.map_err(|error| error.to_string())?;
+        register(&config, &docker).await.map(drop).map_err(|error| with_causes(&error))
+    }
+
+    async fn start_host_network(&self) -> Result<HostNetwork, String> {
+        let config = NetworkConfig {
+            bridge: self.config.bridge.clone(),
+            run_dir: self.config.run_dir.clone(),
+            links_dir: self.config.links_dir.clone(),
+            pod_cidr: self.pod_cidr,
+            service_cidr: self.config.service_cidr,
+            runtime: RUNTIME.to_owned(),
+        };
+        let record = NetworkRecord {
+            pod_cidr: config.pod_cidr.to_string(),
+            service_cidr: config.service_cidr.to_string(),
+        };
+        write_record(&self.config.data_dir, &record).map_err(|error| error.to_string())?;
+        HostNetwork::start(config, self.clock.clone()).await.map_err(|error| with_causes(&error))
+    }
+
+    fn start_proxy(
+        &self,
+        informers: &Informers,
+        host_ports: watch::Receiver<PodHostPorts>,
+        applied: watch::Sender<u64>,
+        shutdown: &CancellationToken,
+    ) {
+        let config = ProxyConfig {
+            table: self.config.table.clone(),
+            node: self.config.node_name.clone(),
+            pod_cidr: self.pod_cidr,
+            cluster_cidr: self.config.cluster_cidr,
+            service_cidr: self.config.service_cidr,
+        };
+        let (input_tx, input_rx) = watch::channel(None);
+        tokio::spawn(proxy::run(config, input_rx, applied, shutdown.clone()));
+        let mut wake = host_ports.clone();
+        let ports = host_ports;
+        let send = move |informers: &Informers| {
+            // The revision is read first: the objects are then at least that new.
+            let revision = informers.slices.state().revision;
+            let input = ProxyInput {
+                services: informers.services.list(),
+                slices: informers.slices.list(),
+                host_ports: ports.borrow().clone(),
+                revision,
+            };
+            input_tx.send_replace(Some(input));
+        };
+        let (informers, shutdown) = (informers.handles(), shutdown.clone());
+        tokio::spawn(async move {
+            informers.services.synced().await;
+            informers.slices.synced().await;
+            let (mut services, mut slices) = (informers.services.subscribe(), informers.slices.subscribe());
+            loop {
+                send(&informers);
+                // Cancel-safe: watches and a token.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    Ok(()) = services.changed() => {}
+                    Ok(()) = slices.changed() => {}
+                    Ok(()) = wake.changed() => {}
+                }
+            }
+        });
+    }
+
+    async fn bind_dns(&self, network: &HostNetwork) -> Result<dns::Server, String> {
+        let gateway = network.gateway();
+        let file = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
+        let config = DnsConfig {
+            listen: SocketAddr::from((gateway, DNS_PORT)),
+            clients: vec![self.config.cluster_cidr, self.pod_cidr],
+            ranges: vec![self.config.cluster_cidr, self.config.service_cidr],
+            resolvers: dns::resolvers(&file, gateway),
+        };
+        dns::Server::bind(config).await.map_err(|error| with_causes(&error))
+    }
+}
+
+/// Passes Services and slices on at every change, once both are complete.
+fn feed(informers: &Informers, shutdown: &CancellationToken, send: impl Fn(&Informers) + Send + 'static) {
+    let (informers, shutdown) = (informers.handles(), shutdown.clone());
+    tokio::spawn(async move {
+        informers.services.synced().await;
+        informers.slices.synced().await;
+        let (mut services, mut slices) = (informers.services.subscribe(), informers.slices.subscribe());
+        loop {
+            send(&informers);
+            // Cancel-safe: watches and a token.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Ok(()) = services.changed() => {}
+                Ok(()) = slices.changed() => {}
+            }
+        }
+    });
+}
+
+impl Informers {
+    fn handles(&self) -> Self {
+        Self { pods: self.pods.clone(), services: self.services.clone(), slices: self.slices.clone() }
+    }
+}
+
+async fn until_ok<T, F>(trouble: &watch::Sender<String>, attempt: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(message) => {
+                tracing::warn!(%message, "the pod network is not ready");
+                trouble.send_replace(message);
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

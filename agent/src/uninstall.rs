@@ -1,0 +1,172 @@
+//! Takes back what an agent made on its host. The agent must have ended; data of volumes stays.
+//!
+//! Goes on past what cannot be removed and says so: repeating it is harmless.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Clock,
+    config::Owner,
+    engine::{DockerEngine, Engine as _},
+    ids::PodUid,
+    ledger::Ledger,
+    network::{Cidr, HostNetwork, NetworkConfig, RuntimeConfig, unregister},
+    seams::PodNetwork as _,
+};
+
+/// What the agent remembers of its network for this day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkRecord {
+    pub(crate) pod_cidr: String,
+    pub(crate) service_cidr: String,
+}
+
+/// What is taken back, in the words of the agent's own [`crate::Config`].
+#[derive(Debug, Clone)]
+pub struct UninstallConfig {
+    /// The cluster's name, which all containers carry.
+    pub cluster_name: String,
+    /// The Node's name.
+    pub node_name: String,
+    /// `unix:///var/run/docker.sock`.
+    pub docker_endpoint: String,
+    /// State that outlives the host's restart.
+    pub data_dir: PathBuf,
+    /// State that does not, for this agent alone.
+    pub run_dir: PathBuf,
+    /// Where `drover-runc` looks for containers.
+    pub links_dir: PathBuf,
+    /// The bridge's name.
+    pub bridge: String,
+    /// The nftables table's name.
+    pub table: String,
+    /// Where the wrapper is installed.
+    pub wrapper_target: PathBuf,
+}
+
+/// Removes containers, pod networks, the service table and, when no other agent uses it, the runtime's registration.
+/// Returns a sentence for each thing that is still there.
+pub async fn uninstall(config: &UninstallConfig) -> Vec<String> {
+    let mut left = Vec::new();
+    let docker = DockerEngine::new(&config.docker_endpoint);
+    remove_containers(config, &docker, &mut left).await;
+    remove_network(config, &mut left).await;
+    remove_table(&config.table, &mut left);
+    if let Err(error) = fs::remove_dir_all(&config.run_dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        left.push(format!("{}: {error}", config.run_dir.display()));
+    }
+    if !others_use_the_wrapper(config) {
+        remove_runtime(config, &docker, &mut left).await;
+    }
+    left
+}
+
+async fn remove_containers(config: &UninstallConfig, docker: &DockerEngine, left: &mut Vec<String>) {
+    let owner = Owner { cluster: config.cluster_name.clone(), node: config.node_name.clone() };
+    let ledger = match Ledger::open(&config.data_dir.join("ledger"), owner.clone()) {
+        Ok(ledger) => ledger,
+        Err(error) => return left.push(error.to_string()),
+    };
+    let containers = match docker.list_containers(&owner.filter()).await {
+        Ok(containers) => containers,
+        Err(error) => return left.push(format!("containers: {error}")),
+    };
+    for container in containers.iter().filter(|container| ledger.owns(container)) {
+        match docker.remove_container(&container.id).await {
+            Ok(()) => remove_quietly(&config.links_dir.join(container.id.as_str())),
+            Err(error) => left.push(format!("container {}: {error}", container.name)),
+        }
+    }
+}
+
+async fn remove_network(config: &UninstallConfig, left: &mut Vec<String>) {
+    let Some((pod_cidr, service_cidr)) = read_record(&config.data_dir) else { return };
+    let network = NetworkConfig {
+        bridge: config.bridge.clone(),
+        run_dir: config.run_dir.clone(),
+        links_dir: config.links_dir.clone(),
+        pod_cidr,
+        service_cidr,
+        runtime: "drover".to_owned(),
+    };
+    let network = match HostNetwork::start(network, Clock::System).await {
+        Ok(network) => network,
+        Err(error) => return left.push(format!("network: {error}")),
+    };
+    let pods: Vec<PodUid> = network.list().await.unwrap_or_default();
+    for pod in pods {
+        if let Err(error) = network.remove(&pod).await {
+            left.push(format!("network of pod {pod}: {error}"));
+        }
+    }
+    match network.uninstall().await {
+        Ok(()) => remove_quietly(&record_path(&config.data_dir)),
+        Err(error) => left.push(format!("network: {error}")),
+    }
+}
+
+fn remove_table(table: &str, left: &mut Vec<String>) {
+    // `add` first makes `delete` succeed also when there is no table.
+    let script = format!("add table ip {table}; delete table ip {table}");
+    match Command::new("nft").arg(script).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => left.push(format!("nft table {table}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => left.push(format!("nft: {error}")),
+    }
+}
+
+/// Another agent of this host has a run directory beside ours, or containers in the wrapper's directory.
+fn others_use_the_wrapper(config: &UninstallConfig) -> bool {
+    let siblings = config.run_dir.parent().and_then(|parent| fs::read_dir(parent).ok());
+    let other = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path() != config.links_dir && entry.path() != config.run_dir && entry.path().is_dir())
+    };
+    let linked = fs::read_dir(&config.links_dir).is_ok_and(|mut entries| entries.next().is_some());
+    linked || siblings.is_some_and(|mut entries| entries.any(other))
+}
+
+async fn remove_runtime(config: &UninstallConfig, docker: &DockerEngine, left: &mut Vec<String>) {
+    let runtime = RuntimeConfig {
+        name: "drover".to_owned(),
+        source: config.wrapper_target.clone(),
+        program: config.wrapper_target.clone(),
+        socket: PathBuf::from(config.docker_endpoint.trim_start_matches("unix://")),
+    };
+    let removed = match docker.connection().await {
+        Ok(connection) => unregister(&runtime, &connection).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = removed {
+        left.push(format!("runtime: {error}"));
+    }
+}
+
+/// Remembers the network for [`uninstall`].
+pub(crate) fn write_record(data_dir: &Path, record: &NetworkRecord) -> io::Result<()> {
+    fs::write(record_path(data_dir), serde_json::to_vec(record)?)
+}
+
+fn read_record(data_dir: &Path) -> Option<(Cidr, Cidr)> {
+    let record: NetworkRecord = serde_json::from_slice(&fs::read(record_path(data_dir)).ok()?).ok()?;
+    Some((record.pod_cidr.parse().ok()?, record.service_cidr.parse().ok()?))
+}
+
+fn record_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("network.json")
+}
+
+fn remove_quietly(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %path.display(), %error, "not removed");
+    }
+}
