@@ -184,7 +184,8 @@ impl Options {
                 "--url" => {
                     let rest = value.strip_prefix("http://").context("--url must start with http://")?;
                     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-                    options.authority = authority.to_owned();
+                    options.authority =
+                        if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
                     options.path = format!("/{path}");
                 }
                 "--rate" => options.rate = value.parse().context("--rate")?,

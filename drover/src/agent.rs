@@ -1,0 +1,105 @@
+//! Wiring of the agent on this host, inside the server's process.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use drover_agent::{UninstallConfig, network::Cidr, seams::PodDirectory, streams::InProcessDialer};
+use drover_apiserver::{request::User, tunnel::Tunnels};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{cli, data_dir, server};
+
+/// Holds what need not outlive the host's restart: namespaces of pods, links for the runtime wrapper.
+const RUN_DIR: &str = "/run/drover";
+/// Where the runtime wrapper is installed; the engine's configuration names this path.
+const WRAPPER_TARGET: &str = "/usr/local/lib/drover/drover-runc";
+
+/// Starts the agent as a task.
+pub(crate) fn spawn(
+    running: &server::Running,
+    options: &cli::Up,
+    tasks: &mut JoinSet<Result<()>>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let node_name = node_name(&options.node)?;
+    let user = User::new(format!("system:node:{node_name}"), &["system:nodes"]);
+    let tunnels = Arc::clone(&running.handle.tunnels);
+    let config = drover_agent::Config {
+        client: server::client(running, user),
+        address: None,
+        labels: options.node.node_labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        docker_endpoint: options.node.docker.clone(),
+        data_dir: options.server.data_dir.clone(),
+        run_dir: run_dir(&options.node),
+        links_dir: PathBuf::from(RUN_DIR).join("containers"),
+        cluster_name: running.cluster_name.clone(),
+        bridge: options.node.bridge.clone(),
+        table: options.node.bridge.clone(),
+        cluster_cidr: cidr(&options.server.cluster_cidr, "--cluster-cidr")?,
+        service_cidr: cidr(&options.server.service_cidr, "--service-cidr")?,
+        wrapper: wrapper()?,
+        wrapper_target: PathBuf::from(WRAPPER_TARGET),
+        directory: PodDirectory::default(),
+        tunnel: Arc::new(InProcessDialer::new(accept_into(tunnels, node_name.clone()))),
+        node_name,
+    };
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move { Ok(drover_agent::run(config, shutdown).await?) });
+    Ok(())
+}
+
+/// Takes back what the agent of this host made.
+pub(crate) async fn uninstall(options: &cli::Uninstall) -> Result<()> {
+    let config = UninstallConfig {
+        cluster_name: data_dir::cluster_name(&options.data_dir, None)?,
+        node_name: node_name(&options.node)?,
+        docker_endpoint: options.node.docker.clone(),
+        data_dir: options.data_dir.clone(),
+        run_dir: run_dir(&options.node),
+        links_dir: PathBuf::from(RUN_DIR).join("containers"),
+        bridge: options.node.bridge.clone(),
+        table: options.node.bridge.clone(),
+        wrapper_target: PathBuf::from(WRAPPER_TARGET),
+    };
+    let left = drover_agent::uninstall(&config).await;
+    ensure!(left.is_empty(), "not removed: {}", left.join("; "));
+    Ok(())
+}
+
+fn accept_into(tunnels: Arc<Tunnels>, node: String) -> impl Fn(tokio::io::DuplexStream) -> std::io::Result<()> {
+    move |stream| {
+        let (tunnels, node) = (Arc::clone(&tunnels), node.clone());
+        tokio::spawn(async move {
+            if let Err(error) = tunnels.accept(&node, stream).await {
+                tracing::warn!(%error, "tunnel inside the process failed");
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Each bridge, and so each agent of a host, has state of its own.
+fn run_dir(options: &cli::Node) -> PathBuf {
+    PathBuf::from(RUN_DIR).join(&options.bridge)
+}
+
+fn cidr(text: &str, flag: &str) -> Result<Cidr> {
+    text.parse().with_context(|| format!("{flag} {text} is not a network"))
+}
+
+fn node_name(options: &cli::Node) -> Result<String> {
+    match &options.node_name {
+        Some(name) => Ok(name.clone()),
+        None => {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host's name")?;
+            Ok(name.trim().to_lowercase())
+        }
+    }
+}
+
+/// The wrapper that was built with us lies beside us.
+fn wrapper() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find the running program")?;
+    Ok(own.with_file_name("drover-runc"))
+}

@@ -1,0 +1,119 @@
+//! The flags.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Drover: a Kubernetes-style control plane for fleets of plain Docker Engines.
+#[derive(Debug, Parser)]
+#[command(name = "drover", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything on this host: store, API server, controllers and an agent on the local Docker Engine.
+    Up(Up),
+    /// API server and controllers.
+    Server(Server),
+    /// The API server alone.
+    Apiserver(Server),
+    /// Removes from this host what `up` or an agent made: containers, network, tables and the runtime's registration.
+    ///
+    /// The data directory with its volumes stays. The server or agent must have ended.
+    Uninstall(Uninstall),
+}
+
+/// Where state is and where the API answers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Server {
+    /// Holds all state.
+    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address of the API; port 0 picks a free one. [default: 127.0.0.1:6443 for up, 0.0.0.0:6443 otherwise]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// `embedded`, or `etcd://host:port,…` (`etcds://` for TLS with --etcd-ca, --etcd-cert and --etcd-key).
+    #[arg(long, default_value = "embedded")]
+    pub(crate) store: String,
+    /// Authority that signed etcd's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// Our certificate for etcd.
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub(crate) etcd_key: Option<PathBuf>,
+    /// User of an etcd with authentication; the password comes from the environment.
+    #[arg(long)]
+    pub(crate) etcd_user: Option<String>,
+    /// Password of that user.
+    #[arg(long, env = "DROVER_ETCD_PASSWORD", hide_env_values = true)]
+    pub(crate) etcd_password: Option<String>,
+    /// Name of the cluster; labels all that it makes on engines. Kept at the first start. [default: a random one]
+    #[arg(long)]
+    pub(crate) cluster_name: Option<String>,
+    /// Range of pod addresses; each node gets a /22 of it.
+    #[arg(long, default_value = "10.128.0.0/9", value_name = "CIDR")]
+    pub(crate) cluster_cidr: String,
+    /// Range of Service addresses.
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    pub(crate) service_cidr: String,
+    /// Controllers to run: `all`, `none`, or names.
+    #[arg(long, default_value = "all", value_delimiter = ',', value_name = "NAME,…")]
+    pub(crate) controllers: Vec<String>,
+    /// How the scheduler chooses among the nodes that fit.
+    #[arg(long, default_value = "spread", value_parser = ["spread", "binpack", "random"])]
+    pub(crate) placement: String,
+}
+
+/// The local node.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Node {
+    /// The Docker Engine's socket.
+    #[arg(long, default_value = "unix:///var/run/docker.sock", value_name = "URL")]
+    pub(crate) docker: String,
+    /// Name of the node. [default: the host's name]
+    #[arg(long)]
+    pub(crate) node_name: Option<String>,
+    /// Labels of the node.
+    #[arg(long = "node-label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) node_labels: Vec<(String, String)>,
+    /// Bridge that joins the pods of this host; also names the nftables table.
+    #[arg(long, default_value = "drover0", value_name = "NAME")]
+    pub(crate) bridge: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    #[command(flatten)]
+    pub(crate) node: Node,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Uninstall {
+    /// The data directory that `up` or the agent was started with.
+    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: Node,
+}
+
+impl Server {
+    /// Returns the names of the controllers asked for.
+    pub(crate) fn enabled_controllers(&self) -> BTreeSet<String> {
+        let all = || drover_controllers::names().map(str::to_owned);
+        let asked = self.controllers.iter().filter(|name| *name != "none");
+        asked.flat_map(|name| if name == "all" { all().collect() } else { vec![name.clone()] }).collect()
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "must be KEY=VALUE".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
+}
