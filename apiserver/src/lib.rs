@@ -16,8 +16,10 @@ pub mod pki;
 pub mod registry;
 pub mod request;
 pub mod rest;
+mod reviews;
 mod server;
 mod streams;
+mod tokens;
 pub mod tunnel;
 pub mod volatile;
 

@@ -77,3 +77,22 @@ fn has_field(selectable: &Value, (path, value): (&str, &str)) -> bool {
     let path: Vec<&str> = path.split('.').collect();
     drover_api::object::str_at(selectable, &path) == value
 }
+
+/// A cluster without objects.
+#[cfg(test)]
+pub(crate) struct Nothing;
+
+#[cfg(test)]
+impl Objects for Nothing {
+    fn find(&self, _: Resource, _: &str, _: &str) -> Option<Value> {
+        None
+    }
+
+    fn list(&self, _: Resource, _: &str, _: Option<(&str, &str)>) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn version(&self, _: Resource) -> u64 {
+        0
+    }
+}

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use drover_api::status::ApiError;
 
-use super::{Front, Grant, Request, Response};
+use super::{Front, Grant, Request, Response, json_response};
 use crate::{
     request::{RequestInfo, User, method_not_allowed},
+    rest,
+    reviews::Reviews,
     streams::Streams,
     tunnel,
 };
@@ -16,6 +18,20 @@ impl Front {
     pub(super) async fn dispatch(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
         if !info.is_resource {
             return self.dispatch_path(&info, &request);
+        }
+        if let Some(type_name) = Reviews::type_name(&info) {
+            if info.verb != "create" {
+                return Err(method_not_allowed());
+            }
+            let review = rest::read_body(type_name, request).await?;
+            return Ok(json_response(201, &self.reviews.answer(&user, &info, review)?));
+        }
+        if is_token(&info) {
+            if info.verb != "create" {
+                return Err(method_not_allowed());
+            }
+            let order = rest::read_body("authentication.v1.TokenRequest", request).await?;
+            return self.tokens.create(&self.registry, &user, &info, order).await;
         }
         Ok((self.resources)(user, info, request).await)
     }
@@ -39,7 +55,8 @@ impl Front {
 
     fn dispatch_path(&self, info: &RequestInfo, request: &Request) -> Result<Response, ApiError> {
         let readable = matches!(info.verb, "get" | "head");
-        let answer = match self.health.authenticated(info) {
+        let constant = self.health.authenticated(info).or_else(|| self.tokens.answer(info));
+        let answer = match constant {
             Some(response) => Some(Ok(response)),
             None => self.discovery.answer(info, request.headers()),
         };
@@ -49,6 +66,12 @@ impl Front {
             None => Err(no_such_path()),
         }
     }
+}
+
+fn is_token(info: &RequestInfo) -> bool {
+    let core = (info.api_group.as_str(), info.api_version.as_str()) == ("", "v1");
+    let resource = (info.resource.as_str(), info.subresource.as_str()) == ("serviceaccounts", "token");
+    core && resource && info.tail.is_empty() && !info.namespace.is_empty()
 }
 
 fn is_tunnel(info: &RequestInfo) -> bool {

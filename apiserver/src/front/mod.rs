@@ -25,8 +25,11 @@ use crate::{
     authz::{Attributes, Authorizer},
     discovery::Discovery,
     health::Health,
+    registry::Registry,
     request::{RequestInfo, User},
+    reviews::Reviews,
     streams::Streams,
+    tokens::Tokens,
 };
 
 /// The body of requests and responses.
@@ -60,6 +63,9 @@ pub(crate) struct Front {
     pub(crate) discovery: Discovery,
     pub(crate) resources: Resources,
     pub(crate) streams: Streams,
+    pub(crate) reviews: Reviews,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: CancellationToken,
 }
 

@@ -25,6 +25,7 @@ use drover_api::{
     status::ApiError,
 };
 use http::Request;
+use serde_json::Value;
 
 pub use render::error_response;
 
@@ -88,6 +89,16 @@ async fn answer(state: &State, user: User, info: RequestInfo, request: Request<B
         return Err(method_not_allowed());
     }
     call.subresource().await
+}
+
+/// Reads the body of a request as an object of a type of the schema: for kinds that are answered, not stored.
+///
+/// # Errors
+/// 400, 413 and 415.
+pub(crate) async fn read_body(type_name: &str, request: Request<Body>) -> Result<Value, ApiError> {
+    let content_type = media::content_type(request.headers());
+    let bytes = body::read(request.into_body()).await?;
+    body::of_type(type_name, &content_type, &bytes)
 }
 
 /// Finds the kind and checks that the path has a namespace exactly when the kind does.

@@ -44,7 +44,9 @@ use crate::{
     registry::{Registry, System},
     request::User,
     rest,
+    reviews::Reviews,
     streams::Streams,
+    tokens::{KeyError, Tokens},
     tunnel::Tunnels,
 };
 
@@ -65,6 +67,9 @@ pub enum Error {
     /// TLS.
     #[error("cannot set up tls")]
     Tls(#[source] TlsError),
+    /// The key that signs tokens.
+    #[error("cannot read the key for service account tokens")]
+    TokenKey(#[source] KeyError),
     /// A listener has no address.
     #[error("cannot read a listener's address")]
     Listener(#[source] std::io::Error),
@@ -132,7 +137,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     }
     let (tasks, abort) = (TaskTracker::new(), CancellationToken::new());
     let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
-    let front = Arc::new(build_front(&plan, &registry, &tunnels, (tasks.clone(), shutdown.clone())));
+    let tokens =
+        Tokens::new(pki.token_key_pem(), registry.clone(), Arc::new(System), &plan.url).map_err(Error::TokenKey)?;
+    let parts =
+        Parts { plan: &plan, registry: &registry, tokens, tunnels: &tunnels, tasks: &tasks, shutdown: &shutdown };
+    let front = Arc::new(build_front(parts));
+    registry.set_authorizer(&front.authorizer);
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
     let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
     write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
@@ -287,24 +297,34 @@ fn is_reachable(address: IpAddr) -> bool {
     !address.is_loopback() && !address.is_unspecified()
 }
 
-fn build_front(
-    plan: &Plan,
-    registry: &Arc<Registry>,
-    tunnels: &Arc<Tunnels>,
-    (tasks, shutdown): (TaskTracker, CancellationToken),
-) -> Front {
+/// What the front is built from.
+struct Parts<'a> {
+    plan: &'a Plan,
+    registry: &'a Arc<Registry>,
+    tokens: Tokens,
+    tunnels: &'a Arc<Tunnels>,
+    tasks: &'a TaskTracker,
+    shutdown: &'a CancellationToken,
+}
+
+fn build_front(parts: Parts<'_>) -> Front {
+    let Parts { plan, registry, tokens, tunnels, tasks, shutdown } = parts;
     let objects: Arc<dyn Objects> = registry.clone();
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
-    let streams =
-        Streams { objects: Arc::clone(&objects), tunnels: Arc::clone(tunnels), tasks, shutdown: shutdown.clone() };
+    let tokens = Arc::new(tokens);
+    let authorizer = Arc::new(Authorizer::new(Arc::clone(&objects)));
+    let checker = Arc::clone(&tokens);
     Front {
-        authenticator: Authenticator::new(Box::new(|_| None)),
-        authorizer: Arc::new(Authorizer::new(objects)),
+        authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
+        authorizer: Arc::clone(&authorizer),
         health: Arc::new(Health::default()),
         discovery: Discovery::new(plan.url.trim_start_matches("https://")),
         resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
-        streams,
-        shutdown,
+        streams: Streams { objects, tunnels: Arc::clone(tunnels), tasks: tasks.clone(), shutdown: shutdown.clone() },
+        reviews: Reviews { authorizer, tokens: Arc::clone(&tokens) },
+        tokens,
+        registry: Arc::clone(registry),
+        shutdown: shutdown.clone(),
     }
 }
 
