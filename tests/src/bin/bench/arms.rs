@@ -1,4 +1,4 @@
-//! The order of everything: the sweep, then the arms in turn, then starts and idle.
+//! The order of everything: the sweep, then the arms in turn, ours with its idle time at the end, then the starts.
 //!
 //! `drover up` runs only during its own arm, so that its agent never looks at the peer's containers.
 
@@ -24,10 +24,12 @@ const ROUNDS: [Removal; 2] = [Removal::Stop, Removal::Force];
 ///
 /// # Errors
 /// When a part fails.
-pub(crate) async fn run(options: &Options, engine: &mut Engine, report: &mut Report) -> Result<()> {
-    let best = sweep(options, engine, report).await?;
+pub(crate) async fn run(options: &Options, engine: &Engine, report: &mut Report) -> Result<()> {
+    // Before the minutes of the sweep: this is what can be missing.
     let home = if options.peer_only { None } else { Some(Home::new(options, engine)?) };
-    let arms = [Arm::Direct(Network::Bridge), Arm::Ours, Arm::Direct(Network::Host)];
+    let best = sweep(options, engine, report).await?;
+    let mut arms = vec![Arm::Direct(Network::Bridge), Arm::Ours, Arm::Direct(Network::Host)];
+    arms.retain(|arm| *arm != Arm::Ours || home.is_some());
     for repeat in 0..options.repeat {
         for turn in 0..arms.len() {
             // Each repeat begins with another arm, so that none is always the first or the last.
@@ -36,13 +38,12 @@ pub(crate) async fn run(options: &Options, engine: &mut Engine, report: &mut Rep
             report.background(arm, background);
             match (arm, &home) {
                 (Arm::Direct(network), _) => direct(options, engine, report, (network, best[network as usize])).await?,
-                (Arm::Ours, Some(home)) => ours(options, engine, report, home).await?,
-                (Arm::Ours, None) => {}
+                (Arm::Ours, Some(home)) => ours(options, engine, report, (home, repeat + 1 == options.repeat)).await?,
+                (Arm::Ours, None) => {} // It has been left out of the arms.
             }
         }
     }
     let Some(home) = home else { return Ok(()) };
-    idle(options, report, &home).await?;
     drop(home);
     report.starts = Some(startup::measure_starts(options, engine).await.context("starts")?);
     Ok(())
@@ -85,10 +86,14 @@ async fn direct(
     Ok(())
 }
 
-async fn ours(options: &Options, engine: &Engine, report: &mut Report, home: &Home) -> Result<()> {
+async fn ours(options: &Options, engine: &Engine, report: &mut Report, (home, is_last): (&Home, bool)) -> Result<()> {
     let (plane, _) = home.start().await.context("drover up")?;
     let measured = ours_on(options, engine, report, &plane).await;
     measured.with_context(|| format!("drover up; the end of its log:\n{}", plane.log_end()))?;
+    if is_last {
+        // In the process that has done the work: an idle server that never worked would be flattered.
+        report.idle = Some(startup::measure_idle(options, &plane).await.context("idle")?);
+    }
     plane.stop().await
 }
 
@@ -107,13 +112,6 @@ async fn ours_on(options: &Options, engine: &Engine, report: &mut Report, plane:
         meter.record(report, |cpu| Sample::remove(Arm::Ours, Removal::Stop, options.replicas, (took, cpu)))?;
     }
     Ok(())
-}
-
-/// Does as much work as an arm once more, so that idle means "after work", and then waits.
-async fn idle(options: &Options, report: &mut Report, home: &Home) -> Result<()> {
-    let (plane, _) = home.start().await.context("drover up")?;
-    report.idle = Some(startup::measure_idle(options, &plane).await.context("idle")?);
-    plane.stop().await
 }
 
 /// CPU seconds around one measured batch.

@@ -104,7 +104,8 @@ impl Engine {
 fn keep_alive(path: PathBuf) -> Result<Docker> {
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        // hyper's client wants futures that can be moved.
+        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
     });
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let send = move |request: BollardRequest| {

@@ -24,11 +24,11 @@ use crate::{engine::Engine, options::Options, report::Report};
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::from_args(std::env::args().skip(1))?;
-    let mut engine = Engine::connect(&options).await?;
+    let engine = Engine::connect(&options).await?;
     let mut report = Report::new(machine::describe(&options, &engine).await?);
     // Dropping the run, as an interrupt does, ends `drover up` and uninstalls it; then the rest is removed.
     let outcome = tokio::select! {
-        outcome = arms::run(&options, &mut engine, &mut report) => outcome,
+        outcome = arms::run(&options, &engine, &mut report) => outcome,
         outcome = interrupted() => outcome,
     };
     let cleaned = engine.remove_all_of_this_run().await;

@@ -105,7 +105,12 @@ pub(crate) async fn measure(engine: &Engine, options: &Options, network: Network
     let second = create(engine, options, network, count, concurrency).await?;
     let force = remove(engine, options, Removal::Force, concurrency).await?;
     let rate = |count: usize, took: Duration| count as f64 / took.as_secs_f64();
-    Ok(Point { concurrency, create: rate(2 * count, first + second), stop: rate(count, stop), force: rate(count, force) })
+    Ok(Point {
+        concurrency,
+        create: rate(2 * count, first + second),
+        stop: rate(count, stop),
+        force: rate(count, force),
+    })
 }
 
 /// Creates and starts `count` containers and returns how long that took, first call to last answer.
@@ -168,7 +173,8 @@ async fn remove_one(engine: &Engine, id: &str, removal: Removal, grace_secs: i32
 
 fn body(engine: &Engine, options: &Options, network: Network) -> ContainerCreateBody {
     // The log settings of the agent, so that no arm writes more than another.
-    let log_options = HashMap::from([("max-size", "10m"), ("max-file", "3")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let log_options =
+        HashMap::from([("max-size", "10m"), ("max-file", "3")].map(|(key, value)| (key.to_owned(), value.to_owned())));
     ContainerCreateBody {
         image: Some(options.image.clone()),
         env: Some(vec![format!("{}={}", ENV.0, ENV.1)]),

@@ -40,6 +40,11 @@ impl Cpu {
         }
     }
 
+    /// Scales a span, as for "per container".
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Self { machine: self.machine * factor, client: self.client * factor, plane: self.plane * factor }
+    }
+
     /// Adds up two spans.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
@@ -72,7 +77,8 @@ fn read(path: &str) -> Result<String> {
 }
 
 fn machine_busy(stat: &str) -> Option<f64> {
-    let ticks: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
+    let ticks: Vec<f64> =
+        stat.lines().next()?.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
     // user nice system idle iowait irq softirq: all but idle and iowait.
     let busy = ticks.get(..3)?.iter().chain(ticks.get(5..7)?).sum::<f64>();
     Some(busy / TICKS_PER_SECOND)
@@ -110,7 +116,10 @@ mod tests {
 
     #[test]
     fn the_proportional_set_size_is_read_in_bytes() {
-        assert_eq!(pss("00400000-7fff ---p [rollup]\nRss:  9000 kB\nPss:                8192 kB\nPss_Anon: 1 kB\n"), Some(8192 * 1024));
+        assert_eq!(
+            pss("00400000-7fff ---p [rollup]\nRss:  9000 kB\nPss:                8192 kB\nPss_Anon: 1 kB\n"),
+            Some(8192 * 1024)
+        );
         assert_eq!(pss("Rss: 9000 kB\n"), None);
     }
 }
