@@ -11,6 +11,7 @@ pub mod cache;
 mod discovery;
 mod front;
 mod health;
+mod metrics;
 mod objects;
 pub mod pki;
 pub mod registry;

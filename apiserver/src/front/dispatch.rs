@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use drover_api::status::ApiError;
 
-use super::{Front, Grant, Request, Response, json_response};
+use super::{Front, Grant, Request, Response, json_response, text_response};
 use crate::{
+    metrics::Usage,
     request::{RequestInfo, User, method_not_allowed},
     rest,
     reviews::Reviews,
@@ -25,6 +26,9 @@ impl Front {
             }
             let review = rest::read_body(type_name, request).await?;
             return Ok(json_response(201, &self.reviews.answer(&user, &info, review)?));
+        }
+        if Usage::serves(&info) {
+            return self.usage.answer(&info).await;
         }
         if is_token(&info) {
             if info.verb != "create" {
@@ -55,7 +59,8 @@ impl Front {
 
     fn dispatch_path(&self, info: &RequestInfo, request: &Request) -> Result<Response, ApiError> {
         let readable = matches!(info.verb, "get" | "head");
-        let constant = self.health.authenticated(info).or_else(|| self.tokens.answer(info));
+        let numbers = || (info.path == "/metrics").then(|| text_response(200, self.requests.render()));
+        let constant = self.health.authenticated(info).or_else(|| self.tokens.answer(info)).or_else(numbers);
         let answer = match constant {
             Some(response) => Some(Ok(response)),
             None => self.discovery.answer(info, request.headers()),

@@ -10,7 +10,10 @@ mod long_running;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use drover_api::status::ApiError;
 use futures::future::BoxFuture;
@@ -25,6 +28,7 @@ use crate::{
     authz::{Attributes, Authorizer},
     discovery::Discovery,
     health::Health,
+    metrics::{Requests, Usage},
     registry::Registry,
     request::{RequestInfo, User},
     reviews::Reviews,
@@ -64,6 +68,8 @@ pub(crate) struct Front {
     pub(crate) resources: Resources,
     pub(crate) streams: Streams,
     pub(crate) reviews: Reviews,
+    pub(crate) usage: Usage,
+    pub(crate) requests: Requests,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: CancellationToken,
@@ -72,7 +78,15 @@ pub(crate) struct Front {
 impl Front {
     /// Answers one request.
     pub(crate) async fn serve(self: Arc<Self>, caller: Caller, request: Request) -> Response {
-        let mut response = self.answer(&caller, request).await.unwrap_or_else(|error| error_response(&error));
+        let started = Instant::now();
+        let uri = request.uri();
+        let info = RequestInfo::parse(request.method(), uri.path(), uri.query());
+        let answer = match &info {
+            Ok(info) => self.answer(&caller, info.clone(), request).await,
+            Err(error) => Err(error.clone()),
+        };
+        let mut response = answer.unwrap_or_else(|error| error_response(&error));
+        self.requests.observe(info.as_ref().ok(), response.status().as_u16(), started.elapsed());
         let headers = response.headers_mut();
         let audit_id = uuid::Uuid::new_v4().to_string();
         if let Ok(value) = HeaderValue::from_str(&audit_id) {
@@ -82,9 +96,7 @@ impl Front {
         response
     }
 
-    async fn answer(&self, caller: &Caller, request: Request) -> Result<Response, ApiError> {
-        let uri = request.uri();
-        let info = RequestInfo::parse(request.method(), uri.path(), uri.query())?;
+    async fn answer(&self, caller: &Caller, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
         let user = match caller {
             Caller::Local(user) => Some(User::clone(user)),
             Caller::Connection(certificate) => {

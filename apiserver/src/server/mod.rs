@@ -3,6 +3,7 @@
 //! The composition root of the crate: keys, registry, front, listeners, in that order, and back out in reverse.
 
 mod accept;
+mod assemble;
 mod config;
 mod local;
 #[cfg(test)]
@@ -21,7 +22,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::FutureExt;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,22 +30,15 @@ pub use local::LocalService;
 pub use tls::Error as TlsError;
 
 use accept::Acceptor;
+use assemble::{Parts, build_front};
 
 use crate::{
     admission::{Admission, Settings},
-    authn::Authenticator,
-    authz::Authorizer,
     bootstrap,
-    discovery::Discovery,
     front::Front,
-    health::Health,
-    objects::Objects,
     pki::{self, Pki, ServerNames},
     registry::{Registry, System},
     request::User,
-    rest,
-    reviews::Reviews,
-    streams::Streams,
     tokens::{KeyError, Tokens},
     tunnel::Tunnels,
 };
@@ -295,37 +288,6 @@ impl Plan {
 /// Whether an address means this server to anyone but this host.
 fn is_reachable(address: IpAddr) -> bool {
     !address.is_loopback() && !address.is_unspecified()
-}
-
-/// What the front is built from.
-struct Parts<'a> {
-    plan: &'a Plan,
-    registry: &'a Arc<Registry>,
-    tokens: Tokens,
-    tunnels: &'a Arc<Tunnels>,
-    tasks: &'a TaskTracker,
-    shutdown: &'a CancellationToken,
-}
-
-fn build_front(parts: Parts<'_>) -> Front {
-    let Parts { plan, registry, tokens, tunnels, tasks, shutdown } = parts;
-    let objects: Arc<dyn Objects> = registry.clone();
-    let state = Arc::new(rest::State { registry: Arc::clone(registry) });
-    let tokens = Arc::new(tokens);
-    let authorizer = Arc::new(Authorizer::new(Arc::clone(&objects)));
-    let checker = Arc::clone(&tokens);
-    Front {
-        authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
-        authorizer: Arc::clone(&authorizer),
-        health: Arc::new(Health::default()),
-        discovery: Discovery::new(plan.url.trim_start_matches("https://")),
-        resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
-        streams: Streams { objects, tunnels: Arc::clone(tunnels), tasks: tasks.clone(), shutdown: shutdown.clone() },
-        reviews: Reviews { authorizer, tokens: Arc::clone(&tokens) },
-        tokens,
-        registry: Arc::clone(registry),
-        shutdown: shutdown.clone(),
-    }
 }
 
 fn write_kubeconfig(pki: &Pki, path: &Path, cluster: &str, url: &str) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use crate::{
 const STATUS_BYTES_MAX: usize = 64 << 10;
 
 /// Builds `<method> /v1/<verb>/<namespace>/<pod>[/<container>]?uid=…&…`.
-pub(super) fn request(method: http::Method, path: &str, query: &[(&str, &str)], body: Body) -> Request {
+pub(crate) fn request(method: http::Method, path: &str, query: &[(&str, &str)], body: Body) -> Request {
     let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
     let mut request = Request::new(body);
     *request.method_mut() = method;
@@ -34,7 +34,7 @@ pub(super) fn container_path(target: &Target) -> String {
 ///
 /// # Errors
 /// The agent's own `Status`; 503 when it cannot be asked; 500 for an answer that makes no sense.
-pub(super) async fn ask(tunnels: &Tunnels, node: &str, request: Request) -> Result<Incoming, ApiError> {
+pub(crate) async fn ask(tunnels: &Tunnels, node: &str, request: Request) -> Result<Incoming, ApiError> {
     let response = tunnels.send(node, request).await?;
     let status = response.status();
     if status.is_success() {

@@ -1,0 +1,57 @@
+//! What answers requests, wired together once.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Plan;
+use crate::{
+    authn::Authenticator,
+    authz::Authorizer,
+    discovery::Discovery,
+    front::Front,
+    health::Health,
+    metrics::{Requests, Usage},
+    objects::Objects,
+    registry::{Registry, System},
+    rest,
+    reviews::Reviews,
+    streams::Streams,
+    tokens::Tokens,
+    tunnel::Tunnels,
+};
+
+/// What the front is built from.
+pub(super) struct Parts<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) registry: &'a Arc<Registry>,
+    pub(super) tokens: Tokens,
+    pub(super) tunnels: &'a Arc<Tunnels>,
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) shutdown: &'a CancellationToken,
+}
+
+/// Puts the front together from its parts.
+pub(super) fn build_front(parts: Parts<'_>) -> Front {
+    let Parts { plan, registry, tokens, tunnels, tasks, shutdown } = parts;
+    let objects: Arc<dyn Objects> = registry.clone();
+    let state = Arc::new(rest::State { registry: Arc::clone(registry) });
+    let tokens = Arc::new(tokens);
+    let authorizer = Arc::new(Authorizer::new(Arc::clone(&objects)));
+    let checker = Arc::clone(&tokens);
+    Front {
+        authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
+        authorizer: Arc::clone(&authorizer),
+        health: Arc::new(Health::default()),
+        discovery: Discovery::new(plan.url.trim_start_matches("https://")),
+        resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
+        usage: Usage { objects: Arc::clone(&objects), tunnels: Arc::clone(tunnels), environment: Arc::new(System) },
+        requests: Requests::default(),
+        streams: Streams { objects, tunnels: Arc::clone(tunnels), tasks: tasks.clone(), shutdown: shutdown.clone() },
+        reviews: Reviews { authorizer, tokens: Arc::clone(&tokens) },
+        tokens,
+        registry: Arc::clone(registry),
+        shutdown: shutdown.clone(),
+    }
+}
