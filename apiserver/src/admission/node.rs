@@ -1,12 +1,10 @@
-//! A node's agent writes only what concerns its own node (NodeRestriction).
+//! A node's agent writes only the objects of its own node; what it may say in them, authorisation judges.
 
-use drover_api::{
-    object::{at, str_at},
-    status::ApiError,
-};
+use drover_api::{object::str_at, status::ApiError};
 use serde_json::Value;
 
 use super::{Effects, Operation, Request, Settings};
+use crate::authz;
 
 const GROUP: &str = "system:nodes";
 const USER_PREFIX: &str = "system:node:";
@@ -20,8 +18,9 @@ pub(super) fn admit(_: &Settings, request: &Request<'_>, object: &mut Value, _: 
     let Some(node) = request.user.name.strip_prefix(USER_PREFIX) else {
         return refuse(request, "unknown node for user");
     };
+    authz::restrict_node(request, object)?;
     match (request.kind.group, request.kind.kind) {
-        ("", "Node") => own_node(request, object, node),
+        ("", "Node") => own_node(request, node),
         ("", "Pod") => own_pod(request, node),
         ("coordination.k8s.io", "Lease") if request.namespace != LEASES || request.name != node => {
             refuse(request, &format!("node {node:?} can only access its own lease in {LEASES}"))
@@ -30,14 +29,9 @@ pub(super) fn admit(_: &Settings, request: &Request<'_>, object: &mut Value, _: 
     }
 }
 
-fn own_node(request: &Request<'_>, object: &Value, node: &str) -> Result<(), ApiError> {
+fn own_node(request: &Request<'_>, node: &str) -> Result<(), ApiError> {
     if request.name != node {
         return refuse(request, &format!("node {node:?} is not allowed to modify node {:?}", request.name));
-    }
-    let Some(old) = request.old else { return Ok(()) };
-    let changed = |path: &[&str]| at(old, path) != at(object, path);
-    if request.operation == Operation::Update && (changed(&["spec", "taints"]) || changed(&["spec", "podCIDR"])) {
-        return refuse(request, &format!("node {node:?} is not allowed to modify taints or podCIDR"));
     }
     Ok(())
 }

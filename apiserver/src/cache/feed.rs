@@ -32,7 +32,7 @@ pub(super) async fn start(
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Error> {
     let target = backend.revision().await?;
-    let from = rebuild(&cache, &*backend, root, Some(target.saturating_sub(HISTORY))).await?;
+    let from = rebuild(&cache, &*backend, root, Some(target.saturating_sub(HISTORY).max(1))).await?;
     tracing::debug!(from, target, "cache filled, replaying recent history");
     let filled = Arc::clone(&cache);
     let task = tokio::spawn(async move {
@@ -149,7 +149,7 @@ async fn rebuild(cache: &Cache, backend: &dyn Backend, root: &str, at: Option<Re
 
 async fn list(backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<(Vec<KeyValue>, Revision), Error> {
     let range = |at| Range { prefix: root.to_owned().into(), at, ..Range::default() };
-    let mut wanted = at.filter(|revision| *revision > 0);
+    let mut wanted = at;
     if let Some(revision) = wanted {
         match backend.range(range(Some(revision))).await {
             Ok(found) => return Ok((found.items, revision)),

@@ -83,6 +83,9 @@ impl Cache {
     /// # Errors
     /// 504 `Too large resource version` when it does not arrive within three seconds.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
+        if self.applied() >= revision {
+            return Ok(());
+        }
         let mut applied = self.applied.subscribe();
         let arrived = applied.wait_for(|applied| *applied >= revision);
         if tokio::time::timeout(WAIT_FOR_REVISION, arrived).await.is_ok() {
@@ -114,6 +117,12 @@ impl KindCache {
     /// Returns one object by its cache key (`namespace/name`, or `name`).
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.state.borrow().objects.get(key).cloned()
+    }
+
+    /// Forgets the ring of events, as a flood of changes would.
+    #[cfg(test)]
+    pub(crate) fn forget_history(&self) {
+        self.state.send_modify(|snapshot| snapshot.trim(0, 0));
     }
 }
 

@@ -37,6 +37,7 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let kind = pods()?;
         let target = Target { kind, namespace, name };
+        let _charging = self.evictions.lock().await;
         for _ in 0..ATTEMPTS {
             self.refresh_admission().await?;
             let pod = self.current(target, true).await?.ok_or_else(|| ApiError::not_found(kind, name))?;

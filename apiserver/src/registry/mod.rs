@@ -79,6 +79,8 @@ pub struct Registry {
     seal: seal::Seal,
     /// Held from reading the addresses in use to writing the Service that takes one.
     allocations: tokio::sync::Mutex<()>,
+    /// Held while a budget is charged, so that a hundred evictions at once queue instead of racing each other.
+    evictions: tokio::sync::Mutex<()>,
     /// Weak, because authorisation itself reads the registry.
     authorizer: std::sync::OnceLock<std::sync::Weak<Authorizer>>,
     shutdown: CancellationToken,
@@ -104,7 +106,6 @@ impl Registry {
             durable_cache.start(Arc::clone(&backend), keys::ROOT, shutdown.clone()).await?,
             volatile_cache.start(Arc::clone(&volatile), keys::ROOT, shutdown.clone()).await?,
         ];
-        let allocations = tokio::sync::Mutex::new(());
         let registry = Arc::new(Self {
             durable: backend,
             volatile,
@@ -113,7 +114,8 @@ impl Registry {
             environment,
             admission,
             seal,
-            allocations,
+            allocations: tokio::sync::Mutex::new(()),
+            evictions: tokio::sync::Mutex::new(()),
             authorizer: std::sync::OnceLock::new(),
             shutdown,
         });

@@ -27,7 +27,9 @@ impl Call {
     }
 
     pub(super) async fn list(&self) -> Result<Response, ApiError> {
-        let options = params::list_options(self.kind, &self.info)?;
+        let mut options = params::list_options(self.kind, &self.info)?;
+        // A continue token is bound to its user too (A08).
+        options.selectors_text = format!("{}&{}", self.user.name, options.selectors_text);
         let list = self.registry.list(self.kind, self.namespace(), &options).await?;
         Ok(self.renderer()?.list(list))
     }

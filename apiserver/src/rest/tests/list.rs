@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::registry::testing::{Server, config, pod};
+use crate::{
+    registry::testing::{Server, config, pod},
+    request::User,
+};
 
 const CONFIGS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -64,6 +67,8 @@ async fn a_token_serves_only_the_query_it_was_made_for() {
     assert_eq!(server.get(&with(CONFIGS, "&labelSelector=a%3Db")).await.outcome(), "400 BadRequest");
     assert_eq!(server.get(&with(CONFIGS, "x")).await.outcome(), "400 BadRequest");
     assert_eq!(server.get(&with(CONFIGS, "&resourceVersion=5")).await.outcome(), "400 BadRequest");
+    let other = server.as_user(User::new("eve", &["system:masters"]));
+    assert_eq!(other.get(&with(CONFIGS, "")).await.outcome(), "400 BadRequest");
     assert_eq!(server.get(&with(CONFIGS, "")).await.names(), ["b"]);
 }
 
