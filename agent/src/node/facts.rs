@@ -90,7 +90,8 @@ fn has_capability(status: &str, bit: u32) -> bool {
 }
 
 fn disk(path: &Path) -> io::Result<(u64, u64)> {
-    let existing: PathBuf = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned();
+    let existing: PathBuf =
+        path.ancestors().find(|path| path.exists()).map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let stat = rustix::fs::statvfs(&existing)?;
     Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
 }

@@ -68,3 +68,25 @@ pub enum Action {
     /// Note that the pod outlived its deadline.
     BeginDeadline,
 }
+
+impl Action {
+    /// The container that a step is about; `None` for steps of the pod as a whole.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Pull { container, .. }
+            | Self::Start { container, .. }
+            | Self::PostStart { container }
+            | Self::PreStop { container }
+            | Self::BeginStop { container, .. }
+            | Self::Terminate { container }
+            | Self::Kill { container }
+            | Self::Remove { container, .. } => Some(container),
+            Self::EnsureNetwork
+            | Self::PrepareVolumes
+            | Self::CountConnections
+            | Self::CleanUp
+            | Self::DeleteObject
+            | Self::BeginDeadline => None,
+        }
+    }
+}

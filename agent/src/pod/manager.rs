@@ -5,7 +5,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -47,6 +50,8 @@ struct Handle {
     /// The pod as it was passed on last.
     pod: Arc<Pod>,
     gone: bool,
+    /// Set by the actor: whether Services, slices and acknowledgements matter to it now.
+    routes_matter: Arc<AtomicBool>,
 }
 
 impl Manager {
@@ -86,9 +91,9 @@ impl Manager {
                         self.orphans.remove(&uid);
                     }
                 }
-                Ok(()) = services.changed() => self.wake_all(),
-                Ok(()) = slices.changed() => self.wake_all(),
-                Ok(()) = acknowledged.changed() => self.wake_all(),
+                Ok(()) = services.changed() => self.wake_waiting(),
+                Ok(()) = slices.changed() => self.wake_waiting(),
+                Ok(()) = acknowledged.changed() => self.wake_waiting(),
                 Ok(()) = engine_up.changed() => self.wake_all(),
                 Ok(()) = images.changed() => self.wake_all(),
             }
@@ -140,7 +145,9 @@ impl Manager {
             return;
         }
         let (inbox, messages) = mpsc::channel(INBOX_LIMIT);
-        let actor = Actor::new(Arc::clone(&self.context), uid.clone(), Arc::clone(&pod), messages);
+        let routes_matter = Arc::new(AtomicBool::new(true));
+        let interest = Arc::clone(&routes_matter);
+        let actor = Actor::new(Arc::clone(&self.context), uid.clone(), Arc::clone(&pod), messages, interest);
         let (shutdown, key) = (self.shutdown.clone(), uid.clone());
         let task = self.tasks.spawn(async move {
             actor.run(shutdown).await;
@@ -153,7 +160,7 @@ impl Manager {
             // The inbox is new and empty.
             let _ = inbox.try_send(Message::Listing { taken_at: *taken_at, containers: Arc::new(own) });
         }
-        self.actors.insert(uid.clone(), Handle { inbox, pod, gone: false });
+        self.actors.insert(uid.clone(), Handle { inbox, pod, gone: false, routes_matter });
     }
 
     fn take(&mut self, fact: Fact) {
@@ -178,7 +185,9 @@ impl Manager {
     }
 
     fn tell(&self, labels: &std::collections::BTreeMap<String, String>, message: Message) {
-        let Some(identity) = identity_of(labels).filter(|identity| identity.owner == self.context.owner) else { return };
+        let Some(identity) = identity_of(labels).filter(|identity| identity.owner == self.context.owner) else {
+            return;
+        };
         if let Some(handle) = self.actors.get(&identity.pod) {
             // A lost event is made good by the next listing.
             let _ = handle.inbox.try_send(message);
@@ -189,6 +198,13 @@ impl Manager {
     fn note_removed(&mut self, id: &ContainerId, _labels: &std::collections::BTreeMap<String, String>) {
         if let Some((_, containers)) = &mut self.last_listing {
             containers.retain(|container| container.id != *id);
+        }
+    }
+
+    fn wake_waiting(&self) {
+        for handle in self.actors.values().filter(|handle| handle.routes_matter.load(Ordering::SeqCst)) {
+            // A full inbox wakes the actor anyway.
+            let _ = handle.inbox.try_send(Message::Wake);
         }
     }
 

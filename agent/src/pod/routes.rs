@@ -32,7 +32,7 @@ pub fn decide_join(pod: &Pod, services: &[Arc<Service>], slices: &[Arc<EndpointS
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let joined = |name: &&str| {
         slices_of(pod, slices, name)
-            .any(|slice| revision(slice) <= acknowledged && endpoints_of(slice, uid).any(|endpoint| is_ready(endpoint)))
+            .any(|slice| revision(slice) <= acknowledged && endpoints_of(slice, uid).any(is_ready))
     };
     if selecting.iter().all(joined) { Join::Acknowledged } else { Join::Waiting }
 }
@@ -54,7 +54,7 @@ pub fn decide_routes(pod: &Pod, services: &[Arc<Service>], slices: &[Arc<Endpoin
     // Slices of Services that no longer select the pod, or are gone themselves.
     let stale = slices.iter().filter(|slice| slice.metadata.namespace == pod.metadata.namespace).any(|slice| {
         let name = service_name(slice);
-        !selecting.contains(name) && endpoints_of(slice, uid).any(|endpoint| is_ready(endpoint))
+        !selecting.contains(name) && endpoints_of(slice, uid).any(is_ready)
     });
     match (listed || stale, withdrawn && !stale) {
         (false, _) => Routes::None,
@@ -130,7 +130,7 @@ mod tests {
         .expect("pod")
     }
 
-    fn service(selector: serde_json::Value) -> Arc<Service> {
+    fn service(selector: &serde_json::Value) -> Arc<Service> {
         let object = json!({"metadata": {"namespace": "d", "name": "web"}, "spec": {"selector": selector}});
         Arc::new(serde_json::from_value(object).expect("service"))
     }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_pod_joins_once_every_proxy_has_its_slice() {
-        let web = [service(json!({"app": "web"}))];
+        let web = [service(&json!({"app": "web"}))];
         let table = [
             (slice(7, true, false, "u1"), 7, Join::Acknowledged),
             (slice(7, true, false, "u1"), 6, Join::Waiting),
@@ -160,13 +160,13 @@ mod tests {
             assert_eq!(decide_join(&pod(), &web, &[slice], acknowledged), expected);
         }
         assert_eq!(decide_join(&pod(), &web, &[], 9), Join::Waiting, "no slice yet");
-        assert_eq!(decide_join(&pod(), &[service(json!({"app": "x"}))], &[], 0), Join::NotSelected);
-        assert_eq!(decide_join(&pod(), &[service(json!({}))], &[], 0), Join::NotSelected);
+        assert_eq!(decide_join(&pod(), &[service(&json!({"app": "x"}))], &[], 0), Join::NotSelected);
+        assert_eq!(decide_join(&pod(), &[service(&json!({}))], &[], 0), Join::NotSelected);
     }
 
     #[test]
     fn a_pod_has_left_once_every_proxy_knows_that_it_terminates() {
-        let web = [service(json!({"app": "web"}))];
+        let web = [service(&json!({"app": "web"}))];
         let table = [
             (slice(7, false, true, "u1"), 7, Routes::Withdrawn),
             (slice(7, false, true, "u1"), 6, Routes::Waiting),

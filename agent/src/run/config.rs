@@ -4,11 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use kube::Client;
 
-use crate::{
-    ledger::LedgerError,
-    network::Cidr,
-    seams::{PodDirectory, TunnelDialer},
-};
+use crate::{ledger::LedgerError, network::Cidr, seams::TunnelDialer};
 
 /// Settings of the agent.
 #[derive(Clone)]
@@ -43,8 +39,6 @@ pub struct Config {
     pub wrapper: PathBuf,
     /// Where it is installed: `/usr/local/lib/drover/drover-runc`.
     pub wrapper_target: PathBuf,
-    /// Where streams find the containers of pods.
-    pub directory: PodDirectory,
     /// Opens tunnels to servers.
     pub tunnel: Arc<dyn TunnelDialer>,
 }

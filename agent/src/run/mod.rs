@@ -32,10 +32,11 @@ use crate::{
         context::{Context, NodeFacts},
     },
     seams::{
-        NetworkMode,
+        NetworkMode, PodDirectory,
         fake::{FakeVolumes, LiteralEnvironment},
     },
     source::{Informer, KubePodApi, Recorder},
+    streams::{StreamService, run_tunnel},
 };
 
 /// Between two tries of a step of the start that depends on others.
@@ -57,10 +58,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let (applied_tx, applied_rx) = watch::channel(0);
     let (trouble_tx, trouble_rx) = watch::channel("the pod network is being set up".to_owned());
     let address = config.address.or_else(detect_address);
-    let identity =
-        NodeIdentity { name: config.node_name.clone(), address, labels: config.labels.clone() };
-    let beat =
-        heartbeat(config.client.clone(), config.node_name.clone(), clock.clone(), applied_rx, shutdown.clone());
+    let identity = NodeIdentity { name: config.node_name.clone(), address, labels: config.labels.clone() };
+    let beat = heartbeat(config.client.clone(), config.node_name.clone(), clock.clone(), applied_rx, shutdown.clone());
     let beat = tokio::spawn(beat);
 
     let start = async {
@@ -88,11 +87,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     };
     informers.pods.synced().await;
     let recorder = Recorder::spawn(config.client.clone(), config.node_name.clone(), clock.clone(), shutdown.clone());
-    let shared = Shared { config: &config, engine, images, health, owner, ledger, clock, recorder };
+    let directory = PodDirectory::default();
+    let streams = StreamService::new(Arc::clone(&engine), directory.clone(), clock.clone());
+    let tunnel = tokio::spawn(run_tunnel(Arc::clone(&config.tunnel), streams, shutdown.clone()));
+    let shared = Shared { config: &config, engine, images, health, owner, ledger, clock, recorder, directory };
     let context = Arc::new(shared.context(&informers, network, &info, address, &shutdown));
     trouble_tx.send_replace(String::new());
     let manager = pod::spawn(context, informers.pods.clone(), facts, shutdown.clone());
-    for task in [manager, reporter, beat] {
+    for task in [manager, reporter, beat, tunnel] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the agent panicked");
         }
@@ -129,6 +131,7 @@ struct Shared<'a> {
     ledger: Ledger,
     clock: Clock,
     recorder: Recorder,
+    directory: PodDirectory,
 }
 
 impl Shared<'_> {
@@ -155,10 +158,15 @@ impl Shared<'_> {
             acknowledged: acknowledged_revision(client, shutdown),
             engine_up: self.health.up,
             images_changed: self.health.images,
-            directory: self.config.directory.clone(),
+            directory: self.directory,
             recorder: self.recorder,
             clock: self.clock,
-            node: NodeFacts { host_ip: address, memory_bytes: info.memory_bytes, cpus: info.cpus, oom_score_floor: oom_score_floor() },
+            node: NodeFacts {
+                host_ip: address,
+                memory_bytes: info.memory_bytes,
+                cpus: info.cpus,
+                oom_score_floor: oom_score_floor(),
+            },
             pods_dir: self.config.data_dir.join("pods"),
             forbidden: forbidden(self.config, info),
         }

@@ -49,6 +49,9 @@ pub fn build_status(input: &StatusInput<'_>) -> PodStatus {
         (!list.is_empty()).then_some(list)
     };
     let sandbox_ip = input.observed.sandbox.as_ref().map(|sandbox| IpAddr::V4(sandbox.address));
+    // A pod that is taken over keeps its address while the network is asked for it.
+    let known_ip = input.pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+    let sandbox_ip = sandbox_ip.or(known_ip);
     let pod_ip = if spec.host_network == Some(true) { input.host_ip } else { sandbox_ip };
     let failed_at_deadline = phase == "Failed" && ended_by_deadline(input.observed);
     PodStatus {
@@ -118,11 +121,11 @@ fn phase(spec: &PodSpec, observed: &Observed) -> &'static str {
     if all_ended && (stays_ended || observed.termination.is_some()) {
         return if all_zero { "Succeeded" } else { "Failed" };
     }
-    let begun = |container: &&PodContainer<'_>| {
-        let state = state(container);
-        state.is_running() || state.ended().is_some() || state.last_end.is_some()
-    };
-    if main.iter().all(|container| begun(container)) { "Running" } else { "Pending" }
+    let begun = main
+        .iter()
+        .map(|container| state(container))
+        .all(|state| state.is_running() || state.ended().is_some() || state.last_end.is_some());
+    if begun { "Running" } else { "Pending" }
 }
 
 fn end_of(state: &ContainerState) -> Option<i32> {

@@ -36,13 +36,13 @@ impl Actor {
                 self.observed.volumes = failed(&self.observed.volumes, &error.reason, error.message, now);
             }
             Outcome::Pull { container, attempt, result } => self.note_pull(&container, attempt, result, now),
-            Outcome::Start { container, attempt, result } => self.note_start(&container, attempt, result, now),
+            Outcome::Start { container, attempt, result } => self.note_start(&container, attempt, *result, now),
             Outcome::Hook { container, attempt, post_start, result } => {
                 self.note_hook(&container, attempt, post_start, result);
             }
             Outcome::Signal { container, id, kill, result } => self.note_signal(&container, &id, kill, result, now),
             Outcome::Remove { container, attempt, result } => self.note_removed(&container, attempt, result, now),
-            Outcome::Inspect { container, id, result } => self.note_inspected(&container, &id, result, now),
+            Outcome::Inspect { container, id, result } => self.note_inspected(&container, &id, *result, now),
             Outcome::Connections(result) => self.note_connections(result, now),
             Outcome::CleanUp(Ok(())) => self.observed.cleanup = Stage::Ready,
             Outcome::CleanUp(Err(message)) => {
@@ -55,6 +55,12 @@ impl Actor {
             }
             Outcome::Status { result, written } => self.note_status(result, *written, now),
             Outcome::Refreshed => {}
+            Outcome::VolumesRefreshed(result) => {
+                self.refreshing = false;
+                if let Err(error) = result {
+                    self.warn(None, &error.reason, &error.message);
+                }
+            }
         }
     }
 
@@ -108,7 +114,10 @@ impl Actor {
         match result {
             Ok(started) => {
                 let Started { id, image_id, hash, at } = started;
-                enter_attempt(state, Attempt { id: id.clone(), number, phase: Phase::Running { started_at: at }, image_id, hash });
+                enter_attempt(
+                    state,
+                    Attempt { id: id.clone(), number, phase: Phase::Running { started_at: at }, image_id, hash },
+                );
                 self.say(Some(name), "Started", &format!("Started container {name}"));
                 if self.early_ends.contains(&id) {
                     self.early_ends.clear();
@@ -258,7 +267,13 @@ impl Actor {
                         }
                     }
                     (Some(attempt), ContainerPhase::Created) => attempt.phase = Phase::Created,
-                    (_, ContainerPhase::Created | ContainerPhase::Exited | ContainerPhase::Removing | ContainerPhase::Running) => {}
+                    (
+                        _,
+                        ContainerPhase::Created
+                        | ContainerPhase::Exited
+                        | ContainerPhase::Removing
+                        | ContainerPhase::Running,
+                    ) => {}
                 }
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
@@ -316,7 +331,8 @@ fn enter_attempt(state: &mut ContainerState, attempt: Attempt) {
 }
 
 fn set_back(state: &mut ContainerState, reason: &str, message: String, quick: bool, now: Timestamp) {
-    let count = state.setback.as_ref().filter(|setback| setback.reason == reason).map_or(1, |setback| setback.count + 1);
+    let count =
+        state.setback.as_ref().filter(|setback| setback.reason == reason).map_or(1, |setback| setback.count + 1);
     let retry_at = after(now, setback_delay(count, quick).as_secs());
     state.setback = Some(Setback { reason: reason.to_owned(), message, retry_at, count });
 }

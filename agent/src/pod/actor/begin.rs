@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::{Actor, Outcome};
 use crate::{
@@ -14,12 +14,14 @@ use crate::{
         apply::{StartRequest, clean_up, count_connections, pull, run_hook, start},
         context::Context,
         observed::{Cause, Hook, Operation, Routes, Stage, Stop, Termination},
-        plan::pod_containers,
+        plan::{after, pod_containers},
         routes::serving_ports,
     },
     seams::{HostPort, NetworkError, SandboxRequest, VolumeError},
 };
 
+/// Between two looks at the objects that volumes follow (the kubelet takes up to a minute and a half).
+const REFRESH_SECS: i64 = 15;
 /// A postStart hook that never ends holds its container back for ever, so it is given up (a container is not started
 /// before it); Kubernetes has no bound of its own.
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
@@ -98,7 +100,11 @@ impl Actor {
         ports
             .filter_map(|port| {
                 Some(HostPort {
-                    host_address: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()).filter(|ip: &std::net::Ipv4Addr| !ip.is_unspecified()),
+                    host_address: port
+                        .host_ip
+                        .as_deref()
+                        .and_then(|ip| ip.parse().ok())
+                        .filter(|ip: &std::net::Ipv4Addr| !ip.is_unspecified()),
                     host_port: port.host_port.and_then(number).filter(|port| *port > 0)?,
                     container_port: number(port.container_port)?,
                     protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
@@ -122,6 +128,23 @@ impl Actor {
             }
             Outcome::Volumes(context.volumes.prepare(&pod).await)
         });
+    }
+
+    /// Brings volumes that follow objects up to date, at intervals and when the pod's metadata changed.
+    pub(super) fn refresh_volumes(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let ready = self.observed.volumes == Stage::Ready && self.observed.termination.is_none();
+        if !ready || self.refreshing || !self.pod.spec.as_ref().is_some_and(follows_objects) {
+            return None;
+        }
+        if let Some(at) = self.refresh_at.filter(|at| now < *at) {
+            return Some(at);
+        }
+        let next = after(now, REFRESH_SECS);
+        self.refresh_at = Some(next);
+        self.refreshing = true;
+        let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
+        self.steps.spawn(async move { Outcome::VolumesRefreshed(context.volumes.refresh(&pod).await) });
+        Some(next)
     }
 
     fn begin_pull(&mut self, name: &str, attempt: u32) {
@@ -150,7 +173,7 @@ impl Actor {
         };
         let (context, container) = (Arc::clone(&self.context), name.to_owned());
         self.steps.spawn(async move {
-            let result = start(&context, &request).await;
+            let result = Box::new(start(&context, &request).await);
             Outcome::Start { container, attempt, result }
         });
     }
@@ -274,6 +297,16 @@ impl Actor {
         let own = self.observed.sandbox.as_ref().map(|sandbox| IpAddr::V4(sandbox.address));
         if on_host { self.context.node.host_ip } else { own }
     }
+}
+
+/// Whether a volume's contents come from objects that may change.
+fn follows_objects(spec: &PodSpec) -> bool {
+    spec.volumes.iter().flatten().any(|volume| {
+        volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.projected.is_some()
+            || volume.downward_api.is_some()
+    })
 }
 
 async fn enter_ledger(context: &Context, request: &SandboxRequest) -> Result<(), LedgerError> {

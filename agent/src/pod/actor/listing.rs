@@ -118,10 +118,10 @@ impl Actor {
         if agrees {
             return;
         }
-        if let Some(index) = known.filter(|_| summary.phase == ContainerPhase::Created) {
-            if let Some(attempt) = state.attempts.get_mut(index) {
-                attempt.phase = Phase::Created;
-            }
+        if let Some(attempt) = known.and_then(|index| state.attempts.get_mut(index))
+            && summary.phase == ContainerPhase::Created
+        {
+            attempt.phase = Phase::Created;
         }
         if known.is_none() {
             let attempt = Attempt {
@@ -167,7 +167,7 @@ impl Actor {
                 Ok(details) => Ok((details, None)),
                 Err(error) => Err(error),
             };
-            Outcome::Inspect { container, id, result }
+            Outcome::Inspect { container, id, result: Box::new(result) }
         });
     }
 

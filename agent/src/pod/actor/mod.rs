@@ -8,7 +8,13 @@ mod begin;
 mod listing;
 mod report;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
@@ -57,16 +63,17 @@ enum Outcome {
     Network(Result<Sandbox, NetworkError>),
     Volumes(Result<Vec<PreparedVolume>, VolumeError>),
     Pull { container: String, attempt: u32, result: Result<(), PullFailure> },
-    Start { container: String, attempt: u32, result: Result<Started, StartFailure> },
+    Start { container: String, attempt: u32, result: Box<Result<Started, StartFailure>> },
     Hook { container: String, attempt: u32, post_start: bool, result: Result<(), String> },
     Signal { container: String, id: ContainerId, kill: bool, result: Result<(), EngineError> },
     Remove { container: String, attempt: u32, result: Result<(), EngineError> },
-    Inspect { container: String, id: ContainerId, result: Result<(ContainerDetails, Option<End>), EngineError> },
+    Inspect { container: String, id: ContainerId, result: Box<Result<(ContainerDetails, Option<End>), EngineError>> },
     Connections(std::io::Result<u32>),
     CleanUp(Result<(), String>),
     DeleteObject(Result<(), PodApiError>),
     Status { result: Result<(), PodApiError>, written: Box<PodStatus> },
     Refreshed,
+    VolumesRefreshed(Result<(), VolumeError>),
 }
 
 /// A pod's actor.
@@ -87,11 +94,22 @@ pub(super) struct Actor {
     /// Ends that came before the answer of the start they belong to.
     early_ends: Vec<ContainerId>,
     report: report::ReportState,
+    /// Whether a change of Services, slices or the acknowledged revision matters to this pod.
+    routes_matter: Arc<AtomicBool>,
+    /// When volumes that follow objects are brought up to date again.
+    refresh_at: Option<Timestamp>,
+    refreshing: bool,
 }
 
 impl Actor {
     /// An actor for a pod that this node runs.
-    pub(super) fn new(context: Arc<Context>, uid: PodUid, pod: Arc<Pod>, inbox: mpsc::Receiver<Message>) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        uid: PodUid,
+        pod: Arc<Pod>,
+        inbox: mpsc::Receiver<Message>,
+        routes_matter: Arc<AtomicBool>,
+    ) -> Self {
         let (verdicts_tx, verdicts_rx) = mpsc::channel(INBOX_LIMIT);
         let mut actor = Self {
             observed: remembered(&context, &pod),
@@ -108,6 +126,9 @@ impl Actor {
             touched: HashMap::new(),
             early_ends: Vec::new(),
             report: report::ReportState::default(),
+            routes_matter,
+            refresh_at: None,
+            refreshing: false,
         };
         actor.note_pod();
         actor
@@ -151,6 +172,8 @@ impl Actor {
 
     /// Plans and begins; returns when to plan again, `Some(None)` for "when something happens", `None` when done.
     fn advance(&mut self, now: Timestamp) -> Option<Option<Timestamp>> {
+        // Before the objects are read: a change after that must wake us.
+        self.routes_matter.store(true, Ordering::SeqCst);
         self.refresh_inputs(now);
         let mut wake_at = None;
         // Noting a decision (a stop, a deadline) makes new steps possible at once; a bounded number of rounds.
@@ -170,10 +193,9 @@ impl Actor {
         }
         let join_at = self.report(now);
         self.reconcile_probes();
-        Some(match (wake_at, join_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        })
+        let refresh_at = self.refresh_volumes(now);
+        self.routes_matter.store(self.observed.termination.is_some() || join_at.is_some(), Ordering::SeqCst);
+        Some([wake_at, join_at, refresh_at].into_iter().flatten().min())
     }
 
     fn refresh_inputs(&mut self, now: Timestamp) {
@@ -208,6 +230,9 @@ impl Actor {
     fn take(&mut self, message: Message) {
         match message {
             Message::Pod(pod) => {
+                if changes_volumes(&self.pod, &pod) {
+                    self.refresh_at = None;
+                }
                 self.pod = pod;
                 self.note_pod();
             }
@@ -248,14 +273,26 @@ impl Actor {
             Some(_) | None => {
                 let routes = super::observed::Routes::None;
                 let (connections, counted_at) = (None, None);
-                self.observed.termination =
-                    Some(Termination { since: now, grace_secs, cause, routes, connections, counted_at, counting: false });
+                self.observed.termination = Some(Termination {
+                    since: now,
+                    grace_secs,
+                    cause,
+                    routes,
+                    connections,
+                    counted_at,
+                    counting: false,
+                });
                 for pull in self.pulls.values() {
                     pull.abort();
                 }
             }
         }
     }
+}
+
+/// Whether a change of the object shows in downwardAPI volumes.
+fn changes_volumes(before: &Pod, after: &Pod) -> bool {
+    before.metadata.labels != after.metadata.labels || before.metadata.annotations != after.metadata.annotations
 }
 
 /// Whether an action is a note to ourselves rather than a step.
@@ -299,7 +336,8 @@ fn remembered(context: &Context, pod: &Pod) -> Observed {
     observed.initialized = initialized && status.container_statuses.is_some();
     let statuses = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
     for status in statuses {
-        let ended = |state: Option<k8s_openapi::api::core::v1::ContainerState>| state.and_then(|state| state.terminated);
+        let ended =
+            |state: Option<k8s_openapi::api::core::v1::ContainerState>| state.and_then(|state| state.terminated);
         let was_made = status.container_id.is_some();
         let end = ended(status.state).map(end_of);
         let previous = ended(status.last_state).map(end_of);

@@ -61,7 +61,8 @@ pub(super) fn credentials_for(image: &str, entries: &Entries) -> Vec<RegistryAut
     for (server, auth) in entries {
         let (host, path) = host_and_path(server);
         let prefix = format!("{registry}/{path}");
-        let path_fits = path.is_empty() || full == prefix || full.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
+        let path_fits =
+            path.is_empty() || full == prefix || full.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
         if host == registry && path_fits {
             fitting.push((path.len(), auth.clone()));
         }
@@ -88,10 +89,13 @@ fn host_and_path(server: &str) -> (String, String) {
 mod tests {
     use super::*;
 
-    fn servers(image: &str, config: serde_json::Value) -> Vec<String> {
-        let bytes = ByteString(serde_json::to_vec(&config).expect("json"));
+    fn servers(image: &str, config: &serde_json::Value) -> Vec<String> {
+        let bytes = ByteString(serde_json::to_vec(config).expect("json"));
         let entries = parse_docker_config(&[(".dockerconfigjson".to_owned(), bytes)].into());
-        credentials_for(image, &entries).into_iter().map(|auth| format!("{}:{}", auth.username, auth.password)).collect()
+        credentials_for(image, &entries)
+            .into_iter()
+            .map(|auth| format!("{}:{}", auth.username, auth.password))
+            .collect()
     }
 
     #[test]
@@ -101,12 +105,12 @@ mod tests {
             "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
             "registry.io/team": {"username": "team", "password": "q"},
         }});
-        assert_eq!(servers("registry.io/x:1", config.clone()), ["a:b"]);
-        assert_eq!(servers("registry.io/team/x", config.clone()), ["team:q", "a:b"]);
-        assert_eq!(servers("registry.io/teamster/x", config.clone()), ["a:b"]);
-        assert_eq!(servers("web", config.clone()), ["hub:p"]);
+        assert_eq!(servers("registry.io/x:1", &config), ["a:b"]);
+        assert_eq!(servers("registry.io/team/x", &config), ["team:q", "a:b"]);
+        assert_eq!(servers("registry.io/teamster/x", &config), ["a:b"]);
+        assert_eq!(servers("web", &config), ["hub:p"]);
         for stranger in ["registry.io.evil.com/x", "registry.io:5000/x", "evil.com/registry.io/x"] {
-            assert_eq!(servers(stranger, config.clone()), Vec::<String>::new(), "{stranger}");
+            assert_eq!(servers(stranger, &config), Vec::<String>::new(), "{stranger}");
         }
     }
 }

@@ -152,8 +152,8 @@ async fn mounts(context: &Context, request: &StartRequest) -> Result<Vec<Resolve
 async fn image_user(context: &Context, request: &StartRequest) -> Result<Option<String>, StartFailure> {
     let of_pod = request.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let own = request.container.security_context.as_ref();
-    let non_root = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|pod| pod.run_as_non_root));
-    let group = own.and_then(|own| own.run_as_group).or(of_pod.and_then(|pod| pod.run_as_group));
+    let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
+    let group = own.and_then(|own| own.run_as_group).or_else(|| of_pod?.run_as_group);
     if non_root != Some(true) && group.is_none() {
         return Ok(None);
     }

@@ -74,7 +74,7 @@ fn restart_policy(spec: &PodSpec, role: ContainerRole) -> RestartPolicy {
 fn completed(state: &ContainerState) -> bool {
     state
         .ended()
-        .or(state.last_end.as_ref().filter(|_| state.attempts.is_empty()))
+        .or_else(|| state.last_end.as_ref().filter(|_| state.attempts.is_empty()))
         .is_some_and(|end| end.exit_code == 0)
 }
 
@@ -211,11 +211,9 @@ fn plan_old_attempts(container: &PodContainer<'_>, state: &ContainerState, plan:
     if state.busy.is_some() || state.setback.is_some() || state.attempts.len() <= 2 {
         return;
     }
-    let starts = plan.actions.iter().any(|action| match action {
-        Action::Start { container: name, .. } | Action::Pull { container: name, .. } => *name == container.spec.name,
-        _ => false,
-    });
-    if let Some(oldest) = state.attempts.first().filter(|_| !starts) {
-        plan.push(Action::Remove { container: container.spec.name.clone(), attempt: oldest.number });
+    let name = &container.spec.name;
+    let has_step = plan.actions.iter().any(|action| action.container() == Some(name));
+    if let Some(oldest) = state.attempts.first().filter(|_| !has_step) {
+        plan.push(Action::Remove { container: name.clone(), attempt: oldest.number });
     }
 }

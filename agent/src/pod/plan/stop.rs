@@ -50,7 +50,12 @@ pub(super) fn plan_end(spec: &PodSpec, observed: &Observed, end: &Termination, n
         }
         return;
     }
-    let gate = stop_gate(end, now, plan);
+    if may_begin(&observed.network, now, plan) {
+        // After a restart of the agent: connections are counted in the pod's name space.
+        plan.push(Action::EnsureNetwork);
+    }
+    let network_known = !matches!(observed.network, Stage::Pending | Stage::Busy);
+    let gate = stop_gate(end, network_known, now, plan);
     for container in stop_next(&running) {
         let Some(state) = state_of(container) else { continue };
         let stop = state.stop.clone().unwrap_or(Stop {
@@ -71,7 +76,7 @@ fn stop_next<'a, 'b>(running: &'b [&'a PodContainer<'a>]) -> Vec<&'b PodContaine
     if first.is_empty() { running.last().copied().into_iter().collect() } else { first }
 }
 
-fn stop_gate(end: &Termination, now: Timestamp, plan: &mut Plan) -> StopGate {
+fn stop_gate(end: &Termination, network_known: bool, now: Timestamp, plan: &mut Plan) -> StopGate {
     if end.grace_secs <= 0 {
         return StopGate::Open;
     }
@@ -92,8 +97,8 @@ fn stop_gate(end: &Termination, now: Timestamp, plan: &mut Plan) -> StopGate {
     }
     plan.wake_at(give_up_at);
     let next = end.counted_at.map_or(now, |at| millis_after(at, COUNT_EVERY_MILLIS));
-    if end.counting {
-        // The count's outcome wakes the pod.
+    if end.counting || !network_known {
+        // The outcome of the count, or of the network, wakes the pod.
     } else if now >= next {
         plan.push(Action::CountConnections);
     } else {

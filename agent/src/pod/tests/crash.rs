@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::harness::{Host, pod};
-use crate::engine::fake::{Behaviour, Effect, Fault, FakeEngine, When};
+use crate::engine::fake::{Behaviour, Effect, FakeEngine, Fault, When};
 
 fn prepare(engine: &FakeEngine) {
     let step = Behaviour { runs_for: Some(Duration::from_secs(1)), ..Default::default() };
@@ -42,9 +42,7 @@ async fn run(faults: Vec<Fault>) -> (Vec<String>, std::collections::BTreeMap<Str
             host.api.mark_deleted("web", 30, host.clock.now());
         }
         loop {
-            let goal = async {
-                if deleted { host.until_gone("web").await } else { host.until_ready("web").await }
-            };
+            let goal = async { if deleted { host.until_gone("web").await } else { host.until_ready("web").await } };
             tokio::select! {
                 () = goal => break,
                 _ = engine.struck(), if !crashed => {
@@ -66,9 +64,9 @@ async fn run(faults: Vec<Fault>) -> (Vec<String>, std::collections::BTreeMap<Str
 async fn an_agent_may_die_at_any_call_and_nothing_starts_twice() {
     let (calls, starts) = run(Vec::new()).await;
     assert_eq!(starts.len(), 4, "{starts:?}");
-    for number in 0..calls.len() {
+    for (number, call) in calls.iter().enumerate() {
         for effect in [Effect::Hang, Effect::LoseReply] {
-            let what = format!("{effect:?} at call {number} ({})", calls[number]);
+            let what = format!("{effect:?} at call {number} ({})", call);
             let fault = Fault { when: When::Call(number), effect };
             let (_, again) = run(vec![fault]).await;
             assert_eq!(again, starts, "{what}");
@@ -79,8 +77,8 @@ async fn an_agent_may_die_at_any_call_and_nothing_starts_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_time_out_of_any_call_whose_effect_is_unknown_changes_nothing() {
     let (calls, starts) = run(Vec::new()).await;
-    for number in 0..calls.len() {
-        let what = format!("time-out after call {number} ({})", calls[number]);
+    for (number, call) in calls.iter().enumerate() {
+        let what = format!("time-out after call {number} ({})", call);
         let fault = Fault { when: When::Call(number), effect: Effect::TimeOutAfter };
         let (_, again) = run(vec![fault]).await;
         assert_eq!(again, starts, "{what}");
