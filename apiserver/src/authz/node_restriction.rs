@@ -59,7 +59,7 @@ fn check_node(node: &str, write: &Write<'_>) -> Result<(), String> {
     if object::name(write.object) != node {
         return Err("is not allowed to create another node".to_owned());
     }
-    for key in changed_labels(write).filter(|key| is_reserved(key)) {
+    if let Some(key) = changed_labels(write).find(|key| is_reserved(key)) {
         return Err(format!("is not allowed to modify the label {key:?}"));
     }
     if write.old.is_some() {

@@ -15,16 +15,16 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(super) fn objects() -> Vec<Value> {
     let everything = vec![rule(&["*"], &["*"], &["*"]), paths(&["*"], &["*"])];
     let roles = [
-        role("cluster-admin", everything),
-        role("admin", admin()),
-        role("edit", edit()),
-        role("view", view()),
-        role("system:discovery", vec![paths(&["get"], DISCOVERY)]),
-        role("system:public-info-viewer", vec![paths(&["get"], HEALTH)]),
-        role("system:basic-user", basic_user()),
-        role("system:monitoring", vec![paths(&["get"], &["/metrics"])]),
-        role("system:service-account-issuer-discovery", vec![paths(&["get"], ISSUER)]),
-        role("system:node", node()),
+        role("cluster-admin", &everything),
+        role("admin", &admin()),
+        role("edit", &edit()),
+        role("view", &view()),
+        role("system:discovery", &[paths(&["get"], DISCOVERY)]),
+        role("system:public-info-viewer", &[paths(&["get"], HEALTH)]),
+        role("system:basic-user", &basic_user()),
+        role("system:monitoring", &[paths(&["get"], &["/metrics"])]),
+        role("system:service-account-issuer-discovery", &[paths(&["get"], ISSUER)]),
+        role("system:node", &node()),
     ];
     let bindings = [
         binding("cluster-admin", &["system:masters"]),
@@ -156,7 +156,7 @@ fn paths(verbs: &[&str], urls: &[&str]) -> Value {
     json!({"verbs": verbs, "nonResourceURLs": urls})
 }
 
-fn role(name: &str, rules: Vec<Value>) -> Value {
+fn role(name: &str, rules: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRole",

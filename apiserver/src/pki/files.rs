@@ -10,13 +10,13 @@ use std::{
 use super::Error;
 
 /// Creates a directory of mode 0700, or checks that an existing one lets nobody else in.
-pub(crate) fn ensure_private_dir(dir: &Path) -> Result<(), Error> {
+pub(super) fn ensure_private_dir(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| failed("create", dir, source))?;
     check_mode(dir, 0o700)
 }
 
 /// Reads a secret; `None` when it does not exist.
-pub(crate) fn read_secret(path: &Path) -> Result<Option<String>, Error> {
+pub(super) fn read_secret(path: &Path) -> Result<Option<String>, Error> {
     let Some(text) = read(path)? else { return Ok(None) };
     check_mode(path, 0o600)?;
     Ok(Some(text))
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
 }
 
 /// Replaces a file whole: a crash leaves the old one or the new one.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+pub(super) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
         match fs::remove_file(&temporary) {

@@ -22,7 +22,6 @@ use rustls_pki_types::CertificateDer;
 
 pub use authority::Identity;
 use authority::{Authority, Leaf};
-pub(crate) use files::{ensure_private_dir, read_secret, write_atomic};
 pub(crate) use server::ServerCertificate;
 pub use server::ServerNames;
 

@@ -26,14 +26,14 @@ impl Upgrade {
     /// 400 saying what is spoken.
     pub(super) async fn of(request: Request) -> Result<Self, ApiError> {
         let (mut parts, _) = request.into_parts();
-        let offers = |protocol: &&str| {
+        let offers = |protocol: &str| {
             let offered = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
             offered
                 .filter_map(|value| value.to_str().ok())
                 .flat_map(|text| text.split(','))
-                .any(|own| own.trim() == *protocol)
+                .any(|own| own.trim() == protocol)
         };
-        let spoken = PROTOCOLS.iter().any(|protocol| offers(&protocol));
+        let spoken = PROTOCOLS.iter().any(|protocol| offers(protocol));
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.ok();
         match upgrade {
             Some(upgrade) if spoken => Ok(Self { upgrade }),

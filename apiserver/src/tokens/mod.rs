@@ -15,7 +15,7 @@ use drover_api::status::ApiError;
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
-pub(crate) use jwt::KeyError;
+pub use jwt::KeyError;
 
 use crate::{
     front::{Response, json_response},
