@@ -7,8 +7,6 @@ mod answer;
 mod dispatch;
 mod impersonate;
 mod long_running;
-#[cfg(test)]
-mod tests;
 
 use std::{
     sync::Arc,
