@@ -30,6 +30,8 @@ pub mod garbage;
 
 pub mod scheduler;
 
+pub mod volumes;
+
 mod manager;
 
 pub use manager::{Config, ConfigError, Context, names, run};

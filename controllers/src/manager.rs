@@ -96,6 +96,7 @@ const CONTROLLERS: &[Entry] = &[
     Entry { name: "disruption", workers: 4, register: crate::disruption::register },
     Entry { name: "namespace", workers: 4, register: crate::namespace::register },
     Entry { name: "garbagecollector", workers: 8, register: crate::garbage::register },
+    Entry { name: "persistentvolume", workers: 16, register: crate::volumes::register },
 ];
 
 /// Returns the names of all controllers.
