@@ -1,11 +1,11 @@
 //! Wiring of the agent on this host, inside the server's process.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use drover_agent::{UninstallConfig, network::Cidr, seams::PodDirectory, streams::InProcessDialer};
-use drover_apiserver::{request::User, tunnel::Tunnels};
-use tokio::task::JoinSet;
+use drover_agent::{UninstallConfig, network::Cidr, streams::InProcessDialer};
+use drover_apiserver::{Handle, request::User, tunnel::Tunnels};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{cli, data_dir, server};
@@ -25,6 +25,8 @@ pub(crate) fn spawn(
     let node_name = node_name(&options.node)?;
     let user = User::new(format!("system:node:{node_name}"), &["system:nodes"]);
     let tunnels = Arc::clone(&running.handle.tunnels);
+    let (gateway_tx, gateway_rx) = watch::channel(None);
+    tasks.spawn(serve_pods(Arc::clone(&running.handle), gateway_rx, shutdown.clone()));
     let config = drover_agent::Config {
         client: server::client(running, user),
         address: None,
@@ -40,7 +42,7 @@ pub(crate) fn spawn(
         service_cidr: cidr(&options.server.service_cidr, "--service-cidr")?,
         wrapper: wrapper()?,
         wrapper_target: PathBuf::from(WRAPPER_TARGET),
-        directory: PodDirectory::default(),
+        network_ready: Arc::new(move |gateway| { gateway_tx.send_replace(Some(gateway)); }),
         tunnel: Arc::new(InProcessDialer::new(accept_into(tunnels, node_name.clone()))),
         node_name,
     };
@@ -64,6 +66,27 @@ pub(crate) async fn uninstall(options: &cli::Uninstall) -> Result<()> {
     };
     let left = drover_agent::uninstall(&config).await;
     ensure!(left.is_empty(), "not removed: {}", left.join("; "));
+    Ok(())
+}
+
+/// Lets pods reach the API: the server also listens on the address that is their gateway, once there is one.
+async fn serve_pods(
+    handle: Arc<Handle>,
+    mut gateway: watch::Receiver<Option<Ipv4Addr>>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    // Cancel-safe: waiting on a watch takes nothing from it. The sender goes only with the agent, at the end.
+    let address = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        ready = gateway.wait_for(Option::is_some) => ready.ok().and_then(|address| *address),
+    };
+    if let Some(address) = address {
+        // Any port will do: pods know the API by its Service, and the endpoint carries the port.
+        let listener = TcpListener::bind((address, 0)).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address} for pods"))?;
+        handle.add_listener(listener).await?;
+    }
+    shutdown.cancelled().await;
     Ok(())
 }
 

@@ -9,6 +9,8 @@ mod data_dir;
 mod server;
 mod store;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::{
@@ -87,7 +89,9 @@ async fn finish(
         shutdown.cancel();
     }
     shutdown.cancelled().await;
-    running.handle.join().await;
+    if let Some(handle) = Arc::into_inner(running.handle) {
+        handle.join().await;
+    }
     data_dir::remove_server_json(&options.data_dir);
     outcome
 }

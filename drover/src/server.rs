@@ -1,6 +1,6 @@
 //! Wiring of the API server and the controllers.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use drover_apiserver::{Handle, request::User};
@@ -16,7 +16,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// A server that serves, and the name under which its objects are labelled on engines.
 pub(crate) struct Running {
-    pub(crate) handle: Handle,
+    pub(crate) handle: Arc<Handle>,
     pub(crate) cluster_name: String,
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn start(options: &cli::Server, fallback_listen: &str, shutdown
     config.cluster_name.clone_from(&cluster_name);
     let handle = drover_apiserver::start(config, shutdown.clone()).await?;
     tracing::info!(server.url = %handle.url, cluster.name = %cluster_name, "API server serves");
-    Ok(Running { handle, cluster_name })
+    Ok(Running { handle: Arc::new(handle), cluster_name })
 }
 
 /// Starts the chosen controllers on the in-process transport.

@@ -1,6 +1,6 @@
 //! What the agent is told by its caller.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr}, path::PathBuf, sync::Arc};
 
 use kube::Client;
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub wrapper: PathBuf,
     /// Where it is installed: `/usr/local/lib/drover/drover-runc`.
     pub wrapper_target: PathBuf,
+    /// Called with the pods' gateway address once the pod network of this host is up.
+    pub network_ready: Arc<dyn Fn(Ipv4Addr) + Send + Sync>,
     /// Opens tunnels to servers.
     pub tunnel: Arc<dyn TunnelDialer>,
 }

@@ -40,6 +40,7 @@ impl NetworkParts<'_> {
     ) -> Arc<dyn PodNetwork> {
         until_ok(trouble, || self.register_runtime()).await;
         let network = Arc::new(until_ok(trouble, || self.start_host_network()).await);
+        (self.config.network_ready)(network.gateway());
         let maintained = Arc::clone(&network);
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
