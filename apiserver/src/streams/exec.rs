@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Streams, agent,
     frames::{self, CLOSE, Decoder, ERROR, RESIZE, STDERR, STDIN, STDOUT},
-    socket::Upgrade,
+    socket::{self, Upgrade},
 };
 use crate::{
     front::{Body, Grant, Request, Response},
@@ -166,8 +166,7 @@ async fn to_client(mut sink: SplitSink<WebSocket, Message>, mut answer: Incoming
             return;
         }
     }
-    // Whether the client takes part in the closing or has left already makes no difference.
-    drop(sink.close().await);
+    socket::end(sink).await;
 }
 
 fn message(channel: u8, payload: &[u8]) -> Message {

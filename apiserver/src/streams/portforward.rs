@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Streams, agent, frames::CLOSE, socket::Upgrade, target::Target};
+use super::{Streams, agent, frames::CLOSE, socket::{self, Upgrade}, target::Target};
 use crate::{
     front::{Body, Grant, Request, Response},
     request::RequestInfo,
@@ -70,8 +70,7 @@ async fn bridge(socket: WebSocket, tunnels: Arc<Tunnels>, target: Target, ports:
                 return;
             }
         }
-        // The client may have left already.
-        drop(sink.close().await);
+        socket::end(sink).await;
     };
     let read = async {
         while let Some(Ok(message)) = source.next().await {

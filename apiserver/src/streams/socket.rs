@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, ws::WebSocket, ws::WebSocketUpgrade};
+use axum::extract::{
+    FromRequestParts,
+    ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+};
 use drover_api::status::ApiError;
+use futures::{SinkExt, stream::SplitSink};
 use http::header;
 
 use super::Streams;
@@ -13,6 +17,15 @@ use crate::front::{Grant, Request, Response};
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// A client's message: kubectl sends at most 32 KiB.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Ends a socket as a success: client-go takes any code but 1000 for a broken stream.
+pub(super) async fn end(mut sink: SplitSink<WebSocket, Message>) {
+    let frame = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    // Whether the client takes part in the closing or has left already makes no difference.
+    if sink.send(Message::Close(Some(frame))).await.is_ok() {
+        drop(sink.close().await);
+    }
+}
 
 /// A request that may become a WebSocket.
 pub(super) struct Upgrade {

@@ -173,7 +173,12 @@ async fn receive(socket: &mut Socket) -> Option<(u8, Bytes)> {
     loop {
         match socket.next().await? {
             Ok(Message::Binary(bytes)) => return Some((bytes[0], bytes.slice(1..))),
-            Ok(Message::Close(_)) | Err(_) => return None,
+            Ok(Message::Close(frame)) => {
+                let code = frame.map(|frame| u16::from(frame.code));
+                assert_eq!(code, Some(1000), "clients take any other code for a broken stream");
+                return None;
+            }
+            Err(_) => return None,
             Ok(_) => {}
         }
     }
