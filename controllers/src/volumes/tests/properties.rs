@@ -89,12 +89,13 @@ impl World {
     /// As the controller observes: what an old cache does not confirm is read fresh.
     fn observe_volume(&self, cache: &Self, name: &str) -> Option<volume::Observed> {
         let volume = cache.volumes.get(name)?.clone();
-        let uid = read::claim_ref(&volume).map(read::ref_uid).unwrap_or_default().to_owned();
-        let holds = |claim: &&Arc<PersistentVolumeClaim>| {
-            owners::uid(&claim.metadata) == uid && read::named_volume(claim).is_none_or(|named| named == name)
-        };
-        let cached = cache.claims.values().find(holds);
-        let fresh = || self.claims.values().find(|claim| owners::uid(&claim.metadata) == uid);
+        let reference = read::claim_ref(&volume).cloned().unwrap_or_default();
+        let (uid, claim_name) = (read::ref_uid(&reference).to_owned(), reference.name.unwrap_or_default());
+        let is_it = |claim: &&Arc<PersistentVolumeClaim>| owners::uid(&claim.metadata) == uid;
+        let names_it =
+            |claim: &&Arc<PersistentVolumeClaim>| read::named_volume(claim).is_none_or(|named| named == name);
+        let cached = cache.claims.values().filter(is_it).find(names_it);
+        let fresh = || self.claims.values().find(is_it).or_else(|| self.claims.get(&claim_name));
         let claim = if uid.is_empty() { None } else { cached.or_else(fresh).cloned() };
         Some(volume::Observed { volume, claim, nodes: cache.nodes.clone() })
     }
