@@ -1,6 +1,6 @@
 //! The volume controller against an API in memory: whole lives of claims, and a crash after every single write.
 
-#![expect(clippy::unwrap_used, reason = "a failed test says enough by where it stops")]
+#![expect(clippy::unwrap_used, clippy::or_fun_call, reason = "a failed test says enough by where it stops")]
 
 #[allow(dead_code, unused_imports, reason = "every test binary uses a part of the fake")]
 mod fake;
