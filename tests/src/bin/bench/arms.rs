@@ -30,6 +30,7 @@ pub(crate) async fn run(options: &Options, engine: &Engine, report: &mut Report)
     let best = sweep(options, engine, report).await?;
     let mut arms = vec![Arm::Direct(Network::Bridge), Arm::Ours, Arm::Direct(Network::Host)];
     arms.retain(|arm| *arm != Arm::Ours || home.is_some());
+    let mut failure = None;
     for repeat in 0..options.repeat {
         for turn in 0..arms.len() {
             // Each repeat begins with another arm, so that none is always the first or the last.
@@ -38,10 +39,16 @@ pub(crate) async fn run(options: &Options, engine: &Engine, report: &mut Report)
             report.background(arm, background);
             match (arm, &home) {
                 (Arm::Direct(network), _) => direct(options, engine, report, (network, best[network as usize])).await?,
-                (Arm::Ours, Some(home)) => ours(options, engine, report, (home, repeat + 1 == options.repeat)).await?,
-                (Arm::Ours, None) => {} // It has been left out of the arms.
+                (Arm::Ours, Some(home)) if failure.is_none() => {
+                    // The peer's figures are worth having even then.
+                    failure = ours(options, engine, report, (home, repeat + 1 == options.repeat)).await.err();
+                }
+                (Arm::Ours, _) => {} // It failed before, or has been left out of the arms.
             }
         }
+    }
+    if let Some(error) = failure {
+        return Err(error);
     }
     let Some(home) = home else { return Ok(()) };
     drop(home);

@@ -67,8 +67,9 @@ impl Home {
     /// Starts `drover up` and waits until its API is ready.
     ///
     /// # Errors
-    /// When it is not, with the end of its log.
+    /// When it is not, with the end of its log, or another `drover` has appeared on this host.
     pub(crate) async fn start(&self) -> Result<(Plane, Start)> {
+        ensure_alone()?;
         let log = self.dir.path().join("log");
         let output = File::create(&log)?;
         let mut command = Command::new(&self.drover);
@@ -99,7 +100,11 @@ impl Drop for Home {
         uninstall.arg("uninstall").arg("--data-dir").arg(self.data_dir()).args(["--docker", &self.docker]);
         match uninstall.stdin(Stdio::null()).output() {
             Ok(output) if output.status.success() => {}
-            other => eprintln!("drover uninstall failed: {other:?}"),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                eprintln!("drover uninstall failed: {}", said.lines().next().unwrap_or_default());
+            }
+            Err(error) => eprintln!("drover uninstall failed: {error}"),
         }
     }
 }
@@ -172,7 +177,8 @@ fn ensure_alone() -> Result<()> {
     for process in fs::read_dir("/proc")?.flatten() {
         // Most entries are no processes, and those that are may end meanwhile.
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        ensure!(name.trim_end() != "drover", "drover runs already as process {}", process.file_name().display());
+        let pid = process.file_name();
+        ensure!(name.trim_end() != "drover", "another drover runs as process {}: end it first", pid.display());
     }
     Ok(())
 }
