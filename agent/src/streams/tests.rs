@@ -1,5 +1,7 @@
 //! The whole way: an HTTP/2 client on a duplex stream, the tunnel, the engine in memory.
 
+mod real;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;

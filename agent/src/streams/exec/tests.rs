@@ -54,7 +54,10 @@ fn echo() -> Attached {
     Attached { output: tokio_stream::wrappers::ReceiverStream::new(receiver).boxed(), input: Box::pin(near) }
 }
 
-fn session(attached: Attached, streams: Streams, code: i64) -> (Session, Arc<Mutex<Vec<(u16, u16)>>>) {
+/// Terminal sizes in the order they were set.
+type Sizes = Arc<Mutex<Vec<(u16, u16)>>>;
+
+fn session(attached: Attached, streams: Streams, code: i64) -> (Session, Sizes) {
     let sizes = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&sizes);
     let resize: Resize = Box::new(move |width, height| {
