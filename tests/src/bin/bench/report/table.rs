@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Arm, GOALS, Report, Total, Work, ms};
+use super::{Against, Arm, GOALS, Report, Total, Work, ms};
 use crate::{
     peer::{Network, Removal},
     plane::Start,
@@ -83,12 +83,15 @@ impl Report {
 
     fn ratio_lines(&self) -> String {
         let mut lines = "drover up / direct client       create   remove   remove against rm -f     goal\n".to_owned();
-        for (network, goal) in GOALS {
-            let [create, remove, force] = WORKS.map(|work| match self.ratio(network, work) {
-                Some(ratio) => format!("{ratio:.2}"),
-                None => "-".to_owned(),
-            });
-            let _ = writeln!(lines, "{:28} {create:>9} {remove:>8} {force:>22} {goal:>8.1}", network.name());
+        for (against, note) in [(Against::SameBatches, ""), (Against::FastestBatch, ", fastest batch")] {
+            for (network, goal) in GOALS {
+                let [create, remove, force] = WORKS.map(|work| match self.ratio((network, against), work) {
+                    Some(ratio) => format!("{ratio:.2}"),
+                    None => "-".to_owned(),
+                });
+                let name = format!("{}{note}", network.name());
+                let _ = writeln!(lines, "{name:28} {create:>9} {remove:>8} {force:>22} {goal:>8.1}");
+            }
         }
         lines
     }
