@@ -22,6 +22,10 @@ pub enum Store {
     Etcd,
 }
 
+/// A network of the tests' own, so that a cluster that runs on this host already is not disturbed.
+const NETWORK: [&str; 6] =
+    ["--bridge", "drovertest0", "--cluster-cidr", "10.64.0.0/12", "--service-cidr", "10.80.0.0/16"];
+
 /// A running cluster. Dropping it stops the server, removes what it made on the engine, and then its folder.
 #[derive(Debug)]
 pub struct Cluster {
@@ -60,7 +64,7 @@ impl Cluster {
         })?;
         let log = File::create(self.log_path())?;
         let mut command = Command::new(binary("drover")?);
-        command.arg("up").arg("--data-dir").arg(self.data_dir()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("up").arg("--data-dir").arg(self.data_dir()).args(["--listen", "127.0.0.1:0"]).args(NETWORK);
         if let Some(etcd) = &self.etcd {
             command.args(["--store", &format!("etcd://{}", etcd.endpoint)]);
         }
@@ -192,7 +196,8 @@ impl Drop for Cluster {
         }
         let uninstalled = binary("drover").map(|drover| {
             let mut command = std::process::Command::new(drover);
-            command.arg("uninstall").arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null()).output()
+            command.arg("uninstall").arg("--data-dir").arg(self.data_dir()).args(&NETWORK[..2]);
+            command.stdin(Stdio::null()).output()
         });
         match uninstalled {
             Ok(Ok(output)) if output.status.success() => {}

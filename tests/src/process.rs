@@ -47,7 +47,8 @@ impl Finished {
 /// When it has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let folder = test.ancestors().find(|folder| folder.join("drover").is_file()).context("drover has not been built")?;
+    let folder =
+        test.ancestors().find(|folder| folder.join("drover").is_file()).context("drover has not been built")?;
     let path = folder.join(name);
     ensure!(path.is_file(), "{} has not been built: cargo build --workspace --bins", path.display());
     Ok(path)

@@ -8,8 +8,16 @@ const REFUSED: [(&str, &str, &str); 9] = [
     ("unknown field", r#"{"spec":{"replicaz":1}}"#, r#"unknown field "spec.replicaz""#),
     ("wrong type", r#"{"spec":{"replicas":"three"}}"#, "replicas"),
     ("negative count", r#"{"spec":{"replicas":-1}}"#, "spec.replicas: Invalid value: -1"),
-    ("selector mismatch", r#"{"spec":{"selector":{"matchLabels":{"app":"other"}}}}"#, "`selector` does not match template `labels`"),
-    ("no containers", r#"{"spec":{"template":{"spec":{"containers":[]}}}}"#, "spec.template.spec.containers: Required value"),
+    (
+        "selector mismatch",
+        r#"{"spec":{"selector":{"matchLabels":{"app":"other"}}}}"#,
+        "`selector` does not match template `labels`",
+    ),
+    (
+        "no containers",
+        r#"{"spec":{"template":{"spec":{"containers":[]}}}}"#,
+        "spec.template.spec.containers: Required value",
+    ),
     (
         "port out of range",
         r#"{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":70000}]}]}}}}"#,
@@ -81,7 +89,10 @@ async fn what_cannot_run_says_why_on_the_object() -> Result<()> {
     cluster.apply(&pod("too-big", "image: 'drover/hello:1', resources: {requests: {cpu: '9999'}}")).await?;
     cluster.apply(&pod("crashes", "image: 'drover/busybox:1', command: [/busybox, 'false']")).await?;
     cluster
-        .apply(&pod("never-ready", "image: 'drover/hello:1', readinessProbe: {httpGet: {path: /nothing, port: 8080}, periodSeconds: 1}"))
+        .apply(&pod(
+            "never-ready",
+            "image: 'drover/hello:1', readinessProbe: {httpGet: {path: /nothing, port: 8080}, periodSeconds: 1}",
+        ))
         .await?;
     let waiting = "{.status.containerStatuses[0].state.waiting.reason}";
     for (pod, path, expected) in [
@@ -113,8 +124,21 @@ async fn containers_that_are_not_ours_are_never_touched() -> Result<()> {
     // Our labels and our way of naming, but not in our ledger.
     let name = format!("drover_c_lookalike_default_{:08x}_0", rand::random::<u32>());
     let args = [
-        "run", "--detach", "--name", &name, "--label", &label, "--label", "dev.drover.pod.uid=0-0", "--label",
-        "dev.drover.pod.name=lookalike", "--label", "dev.drover.container=c", "drover/busybox:1", "sleep", "86400",
+        "run",
+        "--detach",
+        "--name",
+        &name,
+        "--label",
+        &label,
+        "--label",
+        "dev.drover.pod.uid=0-0",
+        "--label",
+        "dev.drover.pod.name=lookalike",
+        "--label",
+        "dev.drover.container=c",
+        "drover/busybox:1",
+        "sleep",
+        "86400",
     ];
     let id = docker(&args).await?.trim().to_owned();
     let outcome = async {

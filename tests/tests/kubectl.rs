@@ -27,7 +27,10 @@ async fn kubectl_reads_and_changes_a_workload(store: Store) -> Result<()> {
     cluster.rolled_out("hello").await?;
 
     let table = ok(&cluster, &["get", "deployment", "hello"]).await?;
-    ensure!(table.starts_with("NAME    READY   UP-TO-DATE   AVAILABLE   AGE\nhello   3/3     3            3"), "{table}");
+    ensure!(
+        table.starts_with("NAME    READY   UP-TO-DATE   AVAILABLE   AGE\nhello   3/3     3            3"),
+        "{table}"
+    );
     let wide = ok(&cluster, &["get", "pods", "-o", "wide"]).await?;
     ensure!(wide.contains("NOMINATED NODE") && wide.matches("Running").count() == 3, "{wide}");
     let described = ok(&cluster, &["describe", "deployment/hello"]).await?;

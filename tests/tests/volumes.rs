@@ -22,7 +22,8 @@ async fn put(cluster: &Cluster, content: &str) -> Result<()> {
 
 async fn data_is(cluster: &Cluster, content: &str) -> Result<()> {
     let url = format!("{}data/file", cluster.service_url("hello-data").await?);
-    let found = eventually("the data answered", async || Ok(drover_tests::get(&url).await.map_err(|error| error.to_string())));
+    let found =
+        eventually("the data answered", async || Ok(drover_tests::get(&url).await.map_err(|error| error.to_string())));
     let found = found.await?;
     ensure!(found == content, "the claim holds {found:?}, not {content:?}");
     Ok(())
@@ -34,7 +35,8 @@ async fn folder(cluster: &Cluster) -> Result<(PathBuf, PersistentVolume)> {
     let claim = Api::<PersistentVolumeClaim>::default_namespaced(client.clone()).get("hello-data").await?;
     let name = claim.spec.and_then(|spec| spec.volume_name).context("the claim is bound")?;
     let volume = Api::<PersistentVolume>::all(client).get(&name).await?;
-    let handle = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).context("a volume of ours")?.volume_handle.clone();
+    let handle =
+        volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).context("a volume of ours")?.volume_handle.clone();
     Ok((cluster.data_dir().join("volumes").join(handle), volume))
 }
 

@@ -35,13 +35,23 @@ pub(super) fn with_runtime(text: &str, name: &str, program: &str) -> Result<Stri
     })
 }
 
-/// The configuration without the runtime `name`.
+/// The configuration without the runtime `name`. `runtimes` stays, empty if need be: the engine looks at what it holds
+/// only when it is there ([`without_empty_runtimes`] is for afterwards).
 pub(super) fn without_runtime(text: &str, name: &str) -> Result<String, DaemonJsonError> {
     edit(text, |runtimes| {
         let before = runtimes.0.len();
         runtimes.0.retain(|(key, _)| key != name);
         Ok(runtimes.0.len() != before)
     })
+}
+
+/// The configuration without an empty `runtimes`.
+pub(super) fn without_empty_runtimes(text: &str) -> Result<String, DaemonJsonError> {
+    let mut root: Ordered = if text.trim().is_empty() { Ordered(Vec::new()) } else { serde_json::from_str(text)? };
+    let before = root.0.len();
+    let is_empty = |value: &RawValue| serde_json::from_str::<Ordered>(value.get()).is_ok_and(|held| held.0.is_empty());
+    root.0.retain(|(key, value)| key != "runtimes" || !is_empty(value));
+    Ok(if root.0.len() == before { text.to_owned() } else { root.render("  ", "") + "\n" })
 }
 
 fn edit(
@@ -60,7 +70,6 @@ fn edit(
     }
     let value = RawValue::from_string(runtimes.render("    ", "  "))?;
     match position {
-        Some(index) if runtimes.0.is_empty() => drop(root.0.remove(index)),
         Some(index) => root.0[index].1 = value,
         None => root.0.push(("runtimes".to_owned(), value)),
     }
@@ -132,6 +141,7 @@ mod tests {
         .assert_eq(&after);
         assert_eq!(with_runtime(&after, "drover", PROGRAM).unwrap(), after, "a second time changes nothing");
         let without = without_runtime(&after, "drover").unwrap();
+        assert_eq!(without_empty_runtimes(&without).unwrap(), without, "others' runtimes stay");
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(value(&without), value(before));
     }
@@ -148,7 +158,9 @@ mod tests {
                 }
             "#]]
             .assert_eq(&after);
-            assert_eq!(without_runtime(&after, "drover").unwrap(), "{}\n");
+            let emptied = without_runtime(&after, "drover").unwrap();
+            assert_eq!(emptied, "{\n  \"runtimes\": {}\n}\n", "the engine forgets only what it is shown to be gone");
+            assert_eq!(without_empty_runtimes(&emptied).unwrap(), "{}\n");
         }
     }
 

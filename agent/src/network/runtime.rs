@@ -21,7 +21,7 @@ use nix::{
 };
 use tokio::net::UnixStream;
 
-use super::daemon_json::{DaemonJsonError, with_runtime, without_runtime};
+use super::daemon_json::{DaemonJsonError, with_runtime, without_empty_runtimes, without_runtime};
 
 /// Where an engine without `--config-file` reads its configuration.
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -155,6 +155,7 @@ pub async fn unregister(config: &RuntimeConfig, docker: &Docker) -> Result<(), R
         reload(engine.pid)?;
         wait_for(docker, &config.name, None).await?;
     }
+    rewrite(&engine.daemon_json, without_empty_runtimes)?;
     for path in [config.program.clone(), runc_path_file(&config.program)] {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("remove", &path)(error)),

@@ -130,7 +130,8 @@ async fn one(options: &Options, report: &Report, slot: Option<&Slot>) {
 async fn connect(options: &Options) -> Result<SendRequest<Empty<Bytes>>> {
     let stream = TcpStream::connect(&options.authority).await.context("connect")?;
     stream.set_nodelay(true)?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("handshake")?;
+    let (sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("handshake")?;
     tokio::spawn(connection);
     Ok(sender)
 }
