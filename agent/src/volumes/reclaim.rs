@@ -56,16 +56,7 @@ pub async fn run_reclaimer(reclaimer: Reclaimer, shutdown: CancellationToken) {
     let mut changes = volumes.subscribe();
     let mut said: Option<String> = None;
     loop {
-        let mut failed = None;
-        for volume in volumes.list() {
-            if plan(&volume, &reclaimer.owner.node) == Plan::Leave {
-                continue;
-            }
-            if let Err(problem) = reclaimer.reclaim(&volume).await {
-                let name = volume.metadata.name.as_deref().unwrap_or_default();
-                failed = Some(format!("persistentvolume {name:?}: {}", problem.message));
-            }
-        }
+        let failed = reclaimer.pass(&volumes.list()).await;
         if let Some(message) = failed.as_ref().filter(|message| said.as_ref() != Some(message)) {
             tracing::warn!(message, "volume not reclaimed");
             reclaimer.recorder.node(&reclaimer.owner.node, true, "VolumeFailedDelete", message);
@@ -97,6 +88,21 @@ fn plan(volume: &PersistentVolume, node: &str) -> Plan {
 }
 
 impl Reclaimer {
+    /// Reclaims what of these volumes is to go. Returns a sentence about the last that could not be.
+    pub(super) async fn pass(&self, volumes: &[Arc<PersistentVolume>]) -> Option<String> {
+        let mut failed = None;
+        for volume in volumes {
+            if plan(volume, &self.owner.node) == Plan::Leave {
+                continue;
+            }
+            if let Err(problem) = self.reclaim(volume).await {
+                let name = volume.metadata.name.as_deref().unwrap_or_default();
+                failed = Some(format!("persistentvolume {name:?}: {}", problem.message));
+            }
+        }
+        failed
+    }
+
     /// Carries a plan out on the volume as it is now, not as it was seen.
     async fn reclaim(&self, seen: &PersistentVolume) -> Result<(), Problem> {
         let name = seen.metadata.name.clone().unwrap_or_default();

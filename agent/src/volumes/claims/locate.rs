@@ -18,7 +18,15 @@ pub(in crate::volumes) enum Location {
     /// A directory of ours.
     Local { handle: String, uid: String, read_only: bool },
     /// A volume of the engine.
-    Docker { name: String, uid: String, driver: String, options: BTreeMap<String, String>, read_only: bool },
+    Docker {
+        name: String,
+        uid: String,
+        driver: String,
+        options: BTreeMap<String, String>,
+        read_only: bool,
+        /// The data is where the driver has it, and each node's engine has a volume that leads there.
+        shared: bool,
+    },
     /// A path of the host that its administrator chose.
     Host { path: String, check: String, owned: bool },
 }
@@ -95,7 +103,10 @@ pub(in crate::volumes) fn locate(volume: &PersistentVolume, node: &str) -> Resul
                 let driver = options.remove(DRIVER_ATTRIBUTE).unwrap_or_else(|| "local".to_owned());
                 // Keys of Kubernetes and of ours are no options of a driver.
                 options.retain(|key, _| !key.contains('/'));
-                Ok(Location::Docker { name: handle, uid, driver, options, read_only })
+                // The built-in driver without a device keeps its data on the node, whatever the affinity says.
+                let elsewhere = driver != "local" || options.contains_key("device");
+                let shared = elsewhere && host_names(volume).is_empty();
+                Ok(Location::Docker { name: handle, uid, driver, options, read_only, shared })
             }
             other => Err(Problem::lasting(format!("volumes of csi driver {other:?} are not supported"))),
         };
@@ -199,6 +210,7 @@ mod tests {
                     driver: "local".to_owned(),
                     options: [("type".to_owned(), "tmpfs".to_owned())].into(),
                     read_only: false,
+                    shared: false,
                 },
             ),
             (

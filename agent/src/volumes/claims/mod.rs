@@ -138,11 +138,13 @@ impl Claims {
                 self.carry_out(volume, decision, create).await?;
                 Ok(MountSource::HostPath(path))
             }
-            Location::Docker { name, uid, driver, options, .. } => {
+            Location::Docker { name, uid, driver, options, shared, .. } => {
                 let labels = volume_labels(&self.cluster, &name_of(volume), uid);
                 let storage = DockerStorage { engine: Arc::clone(&self.engine), name: name.clone(), labels };
                 storage.check_options(&self.fence, driver, options)?;
-                let decision = decide(&name_of(volume), is_initialized(volume), &storage.find().await?);
+                // A shared volume's data is not on any node, so each node's first mount makes a way to it.
+                let initialized = is_initialized(volume) && !shared;
+                let decision = decide(&name_of(volume), initialized, &storage.find().await?);
                 let create = || async { storage.create(driver, options).await };
                 self.carry_out(volume, decision, create).await?;
                 Ok(MountSource::DockerVolume(name.clone()))

@@ -1,13 +1,12 @@
-use std::fs;
+use std::{fs, sync::Arc};
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::fake::{Node, path, pod, uid};
 use crate::{
     engine::Engine,
     seams::{MountSource, PodVolumes},
-    volumes::{ApiFailure, run_reclaimer},
+    volumes::ApiFailure,
 };
 
 fn local() -> Value {
@@ -23,16 +22,9 @@ fn web() -> k8s_openapi::api::core::v1::Pod {
 }
 
 /// Lets the reclaimer look once.
-async fn reclaim(node: &Node) {
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run_reclaimer(node.reclaimer(), shutdown.clone()));
-    let passes = async {
-        // The fake's watch says nothing new: the first pass is the one that counts, and it ends in a sleep.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    };
-    passes.await;
-    shutdown.cancel();
-    task.await.unwrap();
+async fn reclaim(node: &Node) -> Option<String> {
+    let volumes: Vec<_> = node.api.state().volumes.values().cloned().map(Arc::new).collect();
+    node.reclaimer().pass(&volumes).await
 }
 
 fn delete_volume(node: &Node, policy: &str) {
@@ -107,6 +99,24 @@ async fn a_docker_volume_is_made_once_and_known_by_its_labels() {
 }
 
 #[tokio::test]
+async fn a_shared_docker_volume_gets_its_way_on_every_node_and_a_local_one_does_not() {
+    for (driver, mounts) in [("ceph", true), ("local", false)] {
+        let node = Node::new();
+        let attributes = json!({ "driver": driver });
+        let source = json!({ "driver": "drover.dev/docker", "volumeHandle": "vol", "volumeAttributes": attributes });
+        node.api.put_claim("data", "pv-1", &source);
+        {
+            // Another node has mounted it before.
+            let mut state = node.api.state();
+            let volume = state.volumes.get_mut("pv-1").unwrap();
+            volume.spec.as_mut().unwrap().node_affinity = None;
+            volume.metadata.annotations = Some([("drover.dev/initialized".to_owned(), "true".to_owned())].into());
+        }
+        assert_eq!(node.volumes().prepare(&web()).await.is_ok(), mounts, "{driver}");
+    }
+}
+
+#[tokio::test]
 async fn somebody_elses_docker_volume_is_neither_mounted_nor_removed() {
     let node = Node::new();
     node.api.put_claim("data", "pv-1", &docker());
@@ -115,7 +125,7 @@ async fn somebody_elses_docker_volume_is_neither_mounted_nor_removed() {
     let error = node.volumes().prepare(&web()).await.unwrap_err();
     assert!(error.message.contains("was not made for it"), "{error:?}");
     delete_volume(&node, "Delete");
-    reclaim(&node).await;
+    assert!(reclaim(&node).await.is_some_and(|words| words.contains("left alone")));
     assert!(node.engine.inspect_volume("vol").await.is_ok());
     assert_eq!(finalizers(&node), 1);
 }
@@ -139,7 +149,7 @@ async fn deleting_a_volume_removes_its_data_and_then_lets_it_go() {
         node.api.put_claim("data", "pv-1", &source);
         let prepared = node.volumes().prepare(&web()).await.unwrap();
         delete_volume(&node, policy);
-        reclaim(&node).await;
+        assert_eq!(reclaim(&node).await, None);
         assert_eq!(finalizers(&node), 0, "{source} {policy}");
         let exists = match &prepared[0].source {
             MountSource::HostPath(path) => path.exists(),
@@ -157,11 +167,11 @@ async fn data_stays_while_the_claim_exists_or_the_marker_is_anothers() {
     let claims = node.api.state().claims.clone();
     delete_volume(&node, "Delete");
     node.api.state().claims = claims;
-    reclaim(&node).await;
+    assert!(reclaim(&node).await.is_some_and(|words| words.contains("its claim still exists")));
     assert!(dir.exists());
     node.api.state().claims.clear();
     fs::write(dir.parent().unwrap().join("volume-uid"), "another").unwrap();
-    reclaim(&node).await;
+    assert!(reclaim(&node).await.is_some_and(|words| words.contains("belongs to the volume with uid")));
     assert!(dir.exists());
     assert_eq!(finalizers(&node), 1);
 }
