@@ -133,10 +133,15 @@ async fn exit_code(engine: &dyn Engine, exec: &str) -> Result<i64, EngineError> 
 
 fn begin(session: Session, input: Incoming) -> Response<Body> {
     let (pieces, response) = stream_response("application/octet-stream");
-    // An input that breaks off is taken as its end: the client's going shows at the output.
-    let input = input.into_data_stream().filter_map(|piece| async move { piece.ok() });
-    tokio::spawn(run(session, input, pieces));
+    tokio::spawn(run(session, until_broken(input.into_data_stream()), pieces));
     response
+}
+
+/// Takes an input that breaks off as one that ends, for a broken body fails anew at every poll. The client's going
+/// shows at the output.
+fn until_broken<E>(input: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = Bytes> {
+    let whole = input.take_while(|piece| std::future::ready(piece.is_ok()));
+    whole.filter_map(|piece| std::future::ready(piece.ok()))
 }
 
 /// Runs a session until the process's output ends or the client is gone. Then the connection to the process is closed,

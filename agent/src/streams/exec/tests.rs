@@ -139,6 +139,12 @@ async fn a_client_that_reads_slowly_holds_the_output_back() {
 }
 
 #[tokio::test]
+async fn an_input_that_breaks_off_has_ended() {
+    let broken = futures::stream::iter([Ok(Bytes::from_static(b"a"))]).chain(futures::stream::repeat(Err(())));
+    assert_eq!(until_broken(broken).collect::<Vec<_>>().await, ["a"]);
+}
+
+#[tokio::test]
 async fn input_that_is_no_frame_ends_with_a_sentence() {
     let attached = Attached { output: futures::stream::pending().boxed(), input: Box::pin(tokio::io::sink()) };
     let (session, _) = session(attached, ALL, 0);
