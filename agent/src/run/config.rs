@@ -57,4 +57,7 @@ pub enum Error {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The directories of volumes cannot be used.
+    #[error("cannot prepare the directories of volumes")]
+    Volumes(#[source] std::io::Error),
 }

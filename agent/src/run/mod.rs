@@ -22,6 +22,7 @@ pub use config::{Config, Error};
 use self::network::NetworkParts;
 use crate::{
     clock::Clock,
+    environment::ApiEnvironment,
     config::{ForbiddenPaths, Owner},
     engine::{DockerEngine, Engine, EngineInfo, ImageCache},
     ledger::Ledger,
@@ -33,10 +34,10 @@ use crate::{
     },
     seams::{
         NetworkMode, PodDirectory,
-        fake::{FakeVolumes, LiteralEnvironment},
     },
     source::{Informer, KubePodApi, Recorder},
     streams::{StreamService, run_tunnel},
+    volumes::{KubeVolumeApi, NodeVolumes, Reclaimer, VolumeApi, VolumesConfig, run_reclaimer},
 };
 
 /// Between two tries of a step of the start that depends on others.
@@ -91,7 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let streams = StreamService::new(Arc::clone(&engine), directory.clone(), clock.clone());
     let tunnel = tokio::spawn(run_tunnel(Arc::clone(&config.tunnel), streams, shutdown.clone()));
     let shared = Shared { config: &config, engine, images, health, owner, ledger, clock, recorder, directory };
-    let context = Arc::new(shared.context(&informers, network, &info, address, &shutdown));
+    let context = Arc::new(shared.context(&informers, network, &info, address, &shutdown)?);
     trouble_tx.send_replace(String::new());
     let manager = pod::spawn(context, informers.pods.clone(), facts, shutdown.clone());
     for task in [manager, reporter, beat, tunnel] {
@@ -142,14 +143,17 @@ impl Shared<'_> {
         info: &EngineInfo,
         address: Option<std::net::IpAddr>,
         shutdown: &CancellationToken,
-    ) -> Context {
+    ) -> Result<Context, Error> {
         let client = self.config.client.clone();
-        Context {
+        let volumes = Arc::new(self.volumes(info, shutdown)?);
+        let services = informers.services.clone();
+        let environment = Arc::new(ApiEnvironment::new(client.clone(), services, self.recorder.clone()));
+        Ok(Context {
             engine: self.engine,
             images: self.images,
             network,
-            volumes: Arc::new(FakeVolumes),
-            environment: Arc::new(LiteralEnvironment),
+            volumes,
+            environment,
             api: Arc::new(KubePodApi::new(client.clone())),
             ledger: self.ledger,
             owner: self.owner,
@@ -169,7 +173,32 @@ impl Shared<'_> {
             },
             pods_dir: self.config.data_dir.join("pods"),
             forbidden: forbidden(self.config, info),
-        }
+        })
+    }
+
+    /// Makes the volumes of pods, and removes those of this node whose claims are gone.
+    fn volumes(&self, info: &EngineInfo, shutdown: &CancellationToken) -> Result<NodeVolumes, Error> {
+        let api: Arc<dyn VolumeApi> = Arc::new(KubeVolumeApi::new(self.config.client.clone()));
+        let data_dir = self.config.data_dir.clone();
+        let config = VolumesConfig {
+            data_dir: data_dir.clone(),
+            pods_dir: data_dir.join("pods"),
+            memory_dir: self.config.run_dir.join("secrets"),
+            owner: self.owner.clone(),
+            forbidden: forbidden(self.config, info),
+            cpus: info.cpus,
+            memory_bytes: info.memory_bytes,
+        };
+        let reclaimer = Reclaimer {
+            api: Arc::clone(&api),
+            engine: Arc::clone(&self.engine),
+            data_dir,
+            owner: self.owner.clone(),
+            recorder: self.recorder.clone(),
+        };
+        tokio::spawn(run_reclaimer(reclaimer, shutdown.clone()));
+        let (engine, clock, recorder) = (Arc::clone(&self.engine), self.clock.clone(), self.recorder.clone());
+        NodeVolumes::new(config, api, engine, clock, recorder).map_err(Error::Volumes)
     }
 }
 

@@ -100,17 +100,17 @@ fn rule(claim: &PersistentVolumeClaim, known: &impl Volumes) -> Result<(ClaimRul
     if phase == "Lost" {
         return Err(format!("persistentvolumeclaim \"{name}\" has lost its volume"));
     }
-    if let Some(volume_name) = spec.volume_name.as_deref().filter(|_| phase == "Bound") {
+    if let Some(volume_name) = spec.volume_name.as_deref() {
         let volume = known.volume(volume_name);
-        let volume =
-            volume.ok_or_else(|| format!("persistentvolume \"{volume_name}\" of claim \"{name}\" not found"))?;
-        return Ok((ClaimRule::Bound(reachable_from(&volume)), false));
+        let volume = volume.ok_or_else(|| format!("persistentvolume \"{volume_name}\" of claim \"{name}\" not found"))?;
+        // A claim that names its volume and is not Bound yet is about to be: the pod waits for that, where it can go.
+        return Ok((ClaimRule::Bound(reachable_from(&volume)), phase != "Bound"));
     }
     let class_name = spec.storage_class_name.as_deref().unwrap_or_default();
     let class = known.class(class_name);
     let waits =
         class.as_ref().is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
-    if !waits || spec.volume_name.is_some() {
+    if !waits {
         return Err(format!("pod has unbound immediate PersistentVolumeClaims: \"{name}\""));
     }
     let asked_for = claim.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SELECTED_NODE));
