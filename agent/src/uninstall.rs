@@ -6,6 +6,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::{
     engine::{DockerEngine, Engine as _},
     ids::PodUid,
     ledger::Ledger,
-    network::{Cidr, HostNetwork, NetworkConfig, RuntimeConfig, unregister},
+    network::{Cidr, EngineAccess, HostNetwork, NetworkConfig, RuntimeConfig, remove_bridge_mode, unregister},
     seams::PodNetwork as _,
 };
 
@@ -54,9 +55,9 @@ pub struct UninstallConfig {
 /// Returns a sentence for each thing that is still there.
 pub async fn uninstall(config: &UninstallConfig) -> Vec<String> {
     let mut left = Vec::new();
-    let docker = DockerEngine::new(&config.docker_endpoint);
+    let docker = Arc::new(DockerEngine::new(&config.docker_endpoint));
     remove_containers(config, &docker, &mut left).await;
-    remove_network(config, &mut left).await;
+    remove_network(config, docker.clone(), &mut left).await;
     remove_table(&config.table, &mut left);
     if let Err(error) = fs::remove_dir_all(&config.run_dir)
         && error.kind() != io::ErrorKind::NotFound
@@ -87,7 +88,7 @@ async fn remove_containers(config: &UninstallConfig, docker: &DockerEngine, left
     }
 }
 
-async fn remove_network(config: &UninstallConfig, left: &mut Vec<String>) {
+async fn remove_network(config: &UninstallConfig, docker: Arc<DockerEngine>, left: &mut Vec<String>) {
     let Some((pod_cidr, service_cidr)) = read_record(&config.data_dir) else { return };
     let network = NetworkConfig {
         bridge: config.bridge.clone(),
@@ -97,6 +98,9 @@ async fn remove_network(config: &UninstallConfig, left: &mut Vec<String>) {
         service_cidr,
         runtime: "drover".to_owned(),
     };
+    if let Err(message) = remove_fallback(config, &network, docker).await {
+        return left.push(format!("network: {message}"));
+    }
     let network = match HostNetwork::start(network, Clock::System).await {
         Ok(network) => network,
         Err(error) => return left.push(format!("network: {error}")),
@@ -113,6 +117,18 @@ async fn remove_network(config: &UninstallConfig, left: &mut Vec<String>) {
     }
 }
 
+async fn remove_fallback(
+    config: &UninstallConfig,
+    network: &NetworkConfig,
+    docker: Arc<DockerEngine>,
+) -> Result<(), String> {
+    let owner = Owner { cluster: config.cluster_name.clone(), node: config.node_name.clone() };
+    let ledger = Ledger::open(&config.data_dir.join("ledger"), owner.clone()).map_err(|error| error.to_string())?;
+    let connection = docker.connection().await.map_err(|error| error.to_string())?;
+    let access = EngineAccess { engine: docker, docker: connection, owner, ledger };
+    remove_bridge_mode(network, &access, Clock::System).await.map_err(|error| error.to_string())
+}
+
 fn remove_table(table: &str, left: &mut Vec<String>) {
     // `add` first makes `delete` succeed also when there is no table.
     let script = format!("add table ip {table}; delete table ip {table}");
@@ -127,7 +143,9 @@ fn remove_table(table: &str, left: &mut Vec<String>) {
 fn others_use_the_wrapper(config: &UninstallConfig) -> bool {
     let siblings = config.run_dir.parent().and_then(|parent| fs::read_dir(parent).ok());
     let other = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.path() != config.links_dir && entry.path() != config.run_dir && entry.path().is_dir())
+        entry.is_ok_and(|entry| {
+            entry.path() != config.links_dir && entry.path() != config.run_dir && entry.path().is_dir()
+        })
     };
     let linked = fs::read_dir(&config.links_dir).is_ok_and(|mut entries| entries.next().is_some());
     linked || siblings.is_some_and(|mut entries| entries.any(other))

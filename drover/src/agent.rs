@@ -36,6 +36,7 @@ pub(crate) fn spawn(
         run_dir: run_dir(&options.node),
         links_dir: PathBuf::from(RUN_DIR).join("containers"),
         cluster_name: running.cluster_name.clone(),
+        network_mode: options.node.network_mode,
         bridge: options.node.bridge.clone(),
         table: options.node.bridge.clone(),
         cluster_cidr: cidr(&options.server.cluster_cidr, "--cluster-cidr")?,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use drover_agent::network::ModeChoice;
 
 /// Drover: a Kubernetes-style control plane for fleets of plain Docker Engines.
 #[derive(Debug, Parser)]
@@ -82,6 +83,10 @@ pub(crate) struct Node {
     /// Labels of the node.
     #[arg(long = "node-label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) node_labels: Vec<(String, String)>,
+    /// How containers come into their pod's network: through our runtime `wrapper`, or the engine's `bridge`; `auto` takes
+    /// the bridge where the wrapper cannot be registered.
+    #[arg(long, default_value_t, value_name = "auto|wrapper|bridge")]
+    pub(crate) network_mode: ModeChoice,
     /// Bridge that joins the pods of this host; also names the nftables table.
     #[arg(long, default_value = "drover0", value_name = "NAME")]
     pub(crate) bridge: String,

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The MTU where no default route tells one.
-const USUAL_MTU: u32 = 1500;
+pub(super) const USUAL_MTU: u32 = 1500;
 
 /// A failed step of setting up the bridge.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub(super) async fn ensure(netlink: &Netlink, name: &str, pods: Cidr, services: 
 }
 
 /// Kernel settings of the host. Redirects are sent when either the link's or the general switch is on, so both go off.
-fn write_settings(bridge: &str) -> Result<(), BridgeError> {
+pub(super) fn write_settings(bridge: &str) -> Result<(), BridgeError> {
     write("/proc/sys/net/ipv4/ip_forward".into(), "1")?;
     write("/proc/sys/net/ipv4/conf/all/send_redirects".into(), "0")?;
     write_link_settings(bridge)
@@ -77,7 +77,7 @@ pub(super) fn write_link_settings(link: &str) -> Result<(), BridgeError> {
 }
 
 /// Written only when different: on some hosts the tree is read-only and already right.
-fn write(path: PathBuf, value: &str) -> Result<(), BridgeError> {
+pub(super) fn write(path: PathBuf, value: &str) -> Result<(), BridgeError> {
     if fs::read_to_string(&path).is_ok_and(|present| present.trim() == value) {
         return Ok(());
     }

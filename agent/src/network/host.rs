@@ -1,28 +1,26 @@
 //! The pod network of this host, as the life cycle uses it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io,
     net::Ipv4Addr,
     os::{fd::AsFd, unix::fs::symlink},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BridgeError, Cidr, ForwardingError, NetnsError, PodHostPorts, RecordError,
-    address::AddressChooser,
+    BridgeError, Cidr, EngineNetworkError, ForwardingError, HolderError, ImageError, NetnsError, PodHostPorts,
+    RecordError,
     bridge::{self, Bridge},
     forwarding,
     link::{LinkError, Netlink, Veth},
-    netns,
-    records::{Record, Records, remove_file},
+    netns, pod_link,
+    pods::{Pods, ReserveError},
+    records::remove_file,
 };
 use crate::{
     clock::Clock,
@@ -32,12 +30,6 @@ use crate::{
 
 /// How often bridge and forwarding rules are looked at: an engine that restarts rewrites the firewall.
 const REPAIR_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Host ends of pod links are named by this and twelve hexadecimal digits.
-const LINK_PREFIX: &str = "dr";
-
-/// Calls for one pod are serialised; this many groups of pods proceed independently.
-const LOCKS: usize = 64;
 
 /// Settings of the pod network.
 #[derive(Debug, Clone)]
@@ -68,6 +60,15 @@ pub enum StartError {
     /// The forwarding rules could not be set.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
+    /// The engine's network could not be set up (bridge mode).
+    #[error(transparent)]
+    EngineNetwork(#[from] EngineNetworkError),
+    /// The holder's image could not be made (bridge mode).
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Holders could not be listed or removed (bridge mode).
+    #[error(transparent)]
+    Holder(#[from] HolderError),
     /// No netlink socket could be had.
     #[error("cannot open a netlink socket")]
     Netlink(#[source] io::Error),
@@ -77,26 +78,16 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct HostNetwork {
     config: NetworkConfig,
-    clock: Clock,
     netlink: Netlink,
     bridge: Bridge,
-    records: Records,
-    state: Mutex<State>,
-    locks: [tokio::sync::Mutex<()>; LOCKS],
-    host_ports: watch::Sender<PodHostPorts>,
-}
-
-#[derive(Debug)]
-struct State {
-    pods: BTreeMap<PodUid, Record>,
-    chooser: AddressChooser,
+    pods: Pods,
 }
 
 /// A failed step for one pod.
 #[derive(Debug, thiserror::Error)]
 enum PodError {
-    #[error("no address of {0} is free")]
-    Full(Cidr),
+    #[error(transparent)]
+    Address(#[from] ReserveError),
     #[error("link {0} belongs to something else")]
     Foreign(String),
     #[error("the pod has no name space")]
@@ -119,20 +110,14 @@ impl HostNetwork {
     /// # Errors
     /// One variant of [`StartError`] for each step; the host needs root, `iptables` and a writable run directory.
     pub async fn start(config: NetworkConfig, clock: Clock) -> Result<Self, StartError> {
-        let records = Records::open(&config.run_dir)?;
+        let pods = Pods::load(&config.run_dir, config.pod_cidr, clock)?;
         for path in [config.run_dir.join("netns"), config.links_dir.clone()] {
             fs::create_dir_all(&path).map_err(|source| RecordError::File { path, source })?;
         }
-        let pods = records.load()?;
-        let newest = pods.values().map(|record| record.address).max();
-        let chooser = AddressChooser::new(config.pod_cidr, records.load_released()?, newest);
         let netlink = Netlink::open().map_err(StartError::Netlink)?;
         let bridge = bridge::ensure(&netlink, &config.bridge, config.pod_cidr, config.service_cidr).await?;
         forwarding::ensure(config.pod_cidr).await?;
-        let host_ports = watch::Sender::new(host_ports(&pods));
-        let state = Mutex::new(State { pods, chooser });
-        let locks = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
-        Ok(Self { config, clock, netlink, bridge, records, state, locks, host_ports })
+        Ok(Self { config, netlink, bridge, pods })
     }
 
     /// The address of the bridge: default gateway and name server of the pods.
@@ -142,7 +127,7 @@ impl HostNetwork {
 
     /// The host ports that pods have asked for, for the service proxy.
     pub fn host_ports(&self) -> watch::Receiver<PodHostPorts> {
-        self.host_ports.subscribe()
+        self.pods.host_ports()
     }
 
     /// Repairs bridge and forwarding rules at intervals until `stop`.
@@ -182,27 +167,16 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// Removes links that name this network as their owner but belong to no record: those of pods that are gone, whose
-    /// name space something still holds. Others are left alone.
     async fn sweep(&self) -> Result<(), LinkError> {
-        let links = self.netlink.aliased().await?;
-        let known: HashSet<String> = self.lock().pods.keys().map(|pod| self.link_name(pod)).collect();
-        let owner = self.alias("");
-        for (name, link) in links {
-            let ours = link.alias.is_some_and(|alias| alias.starts_with(&owner)) && is_pod_link(&name);
-            if ours && !known.contains(&name) {
-                self.netlink.remove(link.index).await?;
-            }
-        }
-        Ok(())
+        pod_link::sweep(&self.netlink, &self.config.bridge, &self.pods.uids()).await
     }
 
     async fn ensure_pod(&self, request: &SandboxRequest) -> Result<Sandbox, PodError> {
-        let _serial = self.lock_pod(&request.pod).await;
-        let address = self.reserve(request)?;
+        let _serial = self.pods.serialise(&request.pod).await;
+        let address = self.pods.reserve(request)?;
         let path = self.netns_path(&request.pod);
         let inside = netns::ensure(path.clone(), Netlink::open).await?;
-        let name = self.link_name(&request.pod);
+        let name = pod_link::link_name(&self.config.bridge, &request.pod);
         let namespace = File::open(&path).map_err(|error| PodError::File(path.clone(), error))?;
         let veth = Veth { host_name: &name, mtu: self.bridge.mtu, address, namespace: namespace.as_fd() };
         let fresh = self.netlink.create_veth(&veth).await?;
@@ -213,7 +187,9 @@ impl HostNetwork {
         }
         // Settings come before the link does: changed later they would wait for the kernel's other processors.
         bridge::write_link_settings(&name)?;
-        self.netlink.route_to_pod(&veth, self.gateway(), &self.alias(request.pod.as_str())).await?;
+        self.netlink
+            .route_to_pod(&veth, self.gateway(), &pod_link::alias(&self.config.bridge, request.pod.as_str()))
+            .await?;
         if !inside.configure_pod(address, self.gateway()).await? {
             return Err(PodError::Foreign(name));
         }
@@ -221,18 +197,14 @@ impl HostNetwork {
     }
 
     async fn remove_pod(&self, pod: &PodUid) -> Result<(), PodError> {
-        let _serial = self.lock_pod(pod).await;
-        let Some(record) = self.lock().pods.get(pod).cloned() else { return Ok(()) };
+        let _serial = self.pods.serialise(pod).await;
+        if self.pods.record(pod).is_none() {
+            return Ok(());
+        }
         // The link goes with its name space, many at once in the kernel's background; asked for one by one each would
         // hold the kernel's network lock for tens of milliseconds. What stays behind is swept up in `repair`.
         netns::remove(&self.netns_path(pod))?;
-        let now = self.clock.now();
-        self.records.remove(pod, record.address, now)?;
-        let mut state = self.lock();
-        state.pods.remove(pod);
-        state.chooser.release(record.address, now);
-        self.publish(&state);
-        Ok(())
+        Ok(self.pods.release(pod)?)
     }
 
     async fn remove_link(&self, name: &str) -> Result<(), PodError> {
@@ -255,53 +227,10 @@ impl HostNetwork {
         symlink(&netns, &path).map_err(|error| PodError::File(path, error))
     }
 
-    /// The pod's address: the one in its record, else a new one with a new record.
-    fn reserve(&self, request: &SandboxRequest) -> Result<Ipv4Addr, PodError> {
-        let mut state = self.lock();
-        let present = state.pods.get(&request.pod);
-        if let Some(record) = present.filter(|record| record.host_ports == request.host_ports) {
-            return Ok(record.address);
-        }
-        let address = match present {
-            Some(record) => record.address,
-            None => {
-                let taken: HashSet<Ipv4Addr> = state.pods.values().map(|record| record.address).collect();
-                let chosen = state.chooser.choose(&taken, self.clock.now());
-                chosen.ok_or(PodError::Full(self.config.pod_cidr))?
-            }
-        };
-        let record = Record { address, host_ports: request.host_ports.clone() };
-        self.records.write(&request.pod, &record)?;
-        state.pods.insert(request.pod.clone(), record);
-        self.publish(&state);
-        Ok(address)
-    }
-
-    fn publish(&self, state: &State) {
-        let wanted = host_ports(&state.pods);
-        self.host_ports.send_if_modified(|present| {
-            let changed = *present != wanted;
-            *present = wanted;
-            changed
-        });
-    }
-
     fn sandbox(&self, address: Ipv4Addr, netns: PathBuf) -> Sandbox {
         let runtime = Some(self.config.runtime.clone());
         let engine = EngineNetworking { network_mode: "host".to_owned(), runtime, ipv4: None };
         Sandbox { address, netns, nameserver: Some(self.gateway()), engine }
-    }
-
-    /// The host's end of a pod's link. Bridges differ in name, so two networks on a host never meet.
-    fn link_name(&self, pod: &PodUid) -> String {
-        let digest = Sha256::digest(self.alias(pod.as_str()));
-        let hexadecimal = digest.iter().take(6).map(|byte| format!("{byte:02x}"));
-        format!("{LINK_PREFIX}{}", hexadecimal.collect::<String>())
-    }
-
-    /// Says whose a link is, to us and to whoever reads `ip link`.
-    fn alias(&self, pod: &str) -> String {
-        format!("{}/{pod}", self.config.bridge)
     }
 
     fn netns_path(&self, pod: &PodUid) -> PathBuf {
@@ -310,15 +239,6 @@ impl HostNetwork {
 
     fn container_path(&self, container: &ContainerId) -> PathBuf {
         self.config.links_dir.join(container.as_str())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn lock_pod(&self, pod: &PodUid) -> tokio::sync::MutexGuard<'_, ()> {
-        let group = usize::from(Sha256::digest(pod.as_str())[0]) % LOCKS;
-        self.locks[group].lock().await
     }
 }
 
@@ -341,7 +261,7 @@ impl PodNetwork for HostNetwork {
     }
 
     async fn list(&self) -> Result<Vec<PodUid>, NetworkError> {
-        Ok(self.lock().pods.keys().cloned().collect())
+        Ok(self.pods.uids())
     }
 
     fn mode(&self) -> NetworkMode {
@@ -349,18 +269,8 @@ impl PodNetwork for HostNetwork {
     }
 }
 
-fn is_pod_link(name: &str) -> bool {
-    let digest = name.strip_prefix(LINK_PREFIX);
-    digest.is_some_and(|digest| digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-fn host_ports(pods: &BTreeMap<PodUid, Record>) -> PodHostPorts {
-    let with_ports = pods.iter().filter(|(_, record)| !record.host_ports.is_empty());
-    with_ports.map(|(uid, record)| (uid.clone(), (record.address, record.host_ports.clone()))).collect()
-}
-
 /// The error and its causes as one sentence.
-fn explain(error: &dyn std::error::Error) -> NetworkError {
+pub(super) fn explain(error: &dyn std::error::Error) -> NetworkError {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -61,6 +62,35 @@ pub(super) async fn ensure<T: Send + 'static>(
         inside().map_err(failed("work in", path))
     })
     .await
+}
+
+/// Holds the name space of a running process at `path`, in place of any other that is held there; `true` when it was not
+/// the one held already.
+pub(super) fn hold(path: &Path, pid: u32) -> Result<bool, NetnsError> {
+    let source = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let wanted = identity(&source).map_err(failed("find", path))?;
+    if wanted == identity(Path::new("/proc/thread-self/ns/net")).map_err(failed("compare", path))? {
+        return Err(failed("hold", path)(io::Error::other("the process is in the host's network")));
+    }
+    if exists(path) && identity(path).is_ok_and(|held| held == wanted) {
+        return Ok(false);
+    }
+    remove(path)?;
+    File::create(path).map_err(failed("make the file of", path))?;
+    let bound = mount(Some(&source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    bound.map_err(|errno| failed("mount", path)(errno.into()))?;
+    Ok(true)
+}
+
+/// Whether the process is in the name space held at `path`.
+pub(super) fn holds(path: &Path, pid: u32) -> bool {
+    let process = identity(Path::new(&format!("/proc/{pid}/ns/net")));
+    exists(path) && process.ok().zip(identity(path).ok()).is_some_and(|(process, held)| process == held)
+}
+
+/// What tells two name spaces apart.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|data| (data.dev(), data.ino()))
 }
 
 /// Removes the name space's file. The kernel frees the name space when the last process has left it.

@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{ids::PodUid, seams::HostPort};
+use crate::{
+    ids::PodUid,
+    seams::{HostPort, SandboxRequest},
+};
 
 /// A failed step on the records under the run directory.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,17 @@ pub type PodHostPorts = BTreeMap<PodUid, (Ipv4Addr, Vec<HostPort>)>;
 pub(super) struct Record {
     pub(super) address: Ipv4Addr,
     pub(super) host_ports: Vec<HostPort>,
+    /// The pod in its user's words: whoever finds something of ours on the engine shall see whose it is.
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) hostname: String,
+}
+
+impl Record {
+    pub(super) fn new(address: Ipv4Addr, request: &SandboxRequest) -> Self {
+        let SandboxRequest { pod: _, namespace, name, hostname, host_ports } = request.clone();
+        Self { address, host_ports, namespace, name, hostname }
+    }
 }
 
 /// The folder of records.
@@ -114,7 +128,8 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> RecordError + '_ {
 
 fn encode(record: &Record) -> Value {
     let ports: Vec<Value> = record.host_ports.iter().map(encode_port).collect();
-    json!({ "address": record.address, "hostPorts": ports })
+    json!({ "address": record.address, "hostPorts": ports, "namespace": record.namespace, "name": record.name,
+            "hostname": record.hostname })
 }
 
 fn encode_port(port: &HostPort) -> Value {
@@ -125,7 +140,9 @@ fn encode_port(port: &HostPort) -> Value {
 fn decode(value: &Value) -> Option<Record> {
     let address = value.get("address")?.as_str()?.parse().ok()?;
     let host_ports = value.get("hostPorts")?.as_array()?.iter().map(decode_port).collect::<Option<_>>()?;
-    Some(Record { address, host_ports })
+    // Earlier agents wrote no names.
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(Record { address, host_ports, namespace: text("namespace"), name: text("name"), hostname: text("hostname") })
 }
 
 fn decode_port(value: &Value) -> Option<HostPort> {
@@ -153,9 +170,16 @@ mod tests {
             container_port: 8080,
             protocol: "TCP".into(),
         };
-        let record = Record { address: Ipv4Addr::new(10, 0, 0, 2), host_ports: vec![port] };
+        let request = |pod: &PodUid, host_ports| SandboxRequest {
+            pod: pod.clone(),
+            namespace: "default".into(),
+            name: "web".into(),
+            hostname: "www".into(),
+            host_ports,
+        };
+        let record = Record::new(Ipv4Addr::new(10, 0, 0, 2), &request(&one, vec![port]));
         records.write(&one, &record).unwrap();
-        records.write(&two, &Record { address: Ipv4Addr::new(10, 0, 0, 3), host_ports: vec![] }).unwrap();
+        records.write(&two, &Record::new(Ipv4Addr::new(10, 0, 0, 3), &request(&two, vec![]))).unwrap();
         fs::write(folder.path().join("pods/.u-3"), "{\"addr").unwrap();
         fs::write(folder.path().join("pods/u-4"), "").unwrap();
         let now = Timestamp::from_second(7).unwrap();

@@ -23,21 +23,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// An unchanged status is written anew after this time (kubelet: 5 min); the lease says that the node lives.
 const REFRESH_SECS: i64 = 300;
 
-/// Creates the Node, or brings labels and annotation of the one that is there up to date.
+/// Creates the Node, or brings the labels of the one that is there up to date.
 ///
 /// # Errors
 /// Those of the API; the caller tries again.
-pub async fn register(
-    client: &Client,
-    identity: &NodeIdentity,
-    engine: &EngineInfo,
-    network_mode: &str,
-) -> Result<Node, kube::Error> {
+pub async fn register(client: &Client, identity: &NodeIdentity, engine: &EngineInfo) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let metadata = json!({
         "name": identity.name,
         "labels": build_labels(identity, engine),
-        "annotations": {"drover.dev/network-mode": network_mode},
     });
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
     match nodes.patch(&identity.name, &PatchParams::default(), &Patch::Merge(&node)).await {
@@ -47,6 +41,22 @@ pub async fn register(
         }
         other => other,
     }
+}
+
+/// Says on the Node how its pods get their network, and why not otherwise.
+///
+/// # Errors
+/// Those of the API; the caller tries again.
+pub async fn announce_network(
+    client: &Client,
+    node: &str,
+    mode: &str,
+    reason: Option<&str>,
+) -> Result<(), kube::Error> {
+    // A null takes the reason of an earlier start away.
+    let annotations = json!({"drover.dev/network-mode": mode, "drover.dev/network-mode-reason": reason});
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    Api::<Node>::all(client.clone()).patch(node, &PatchParams::default(), &patch).await.map(drop)
 }
 
 /// Keeps the status of a registered Node current.
@@ -75,9 +85,9 @@ impl NodeReporter {
         loop {
             let status = self.status(&info, &facts, written.as_ref().map(|(status, _)| status));
             let now = self.clock.now();
-            let due = written.as_ref().is_none_or(|(before, at)| {
-                !same(before, &status) || now.duration_since(*at).as_secs() >= REFRESH_SECS
-            });
+            let due = written
+                .as_ref()
+                .is_none_or(|(before, at)| !same(before, &status) || now.duration_since(*at).as_secs() >= REFRESH_SECS);
             if due {
                 let patch = json!({ "status": status });
                 let name = &self.identity.name;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr}, path::PathBuf, sync::A
 
 use kube::Client;
 
-use crate::{ledger::LedgerError, network::Cidr, seams::TunnelDialer};
+use crate::{ledger::LedgerError, network::{Cidr, ModeChoice}, seams::TunnelDialer};
 
 /// Settings of the agent.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub links_dir: PathBuf,
     /// The cluster's name, which all containers carry.
     pub cluster_name: String,
+    /// How containers shall come into their pod's network.
+    pub network_mode: ModeChoice,
     /// The bridge's name.
     pub bridge: String,
     /// The nftables table's name.

@@ -32,9 +32,7 @@ use crate::{
         self, EngineHealth,
         context::{Context, NodeFacts},
     },
-    seams::{
-        NetworkMode, PodDirectory,
-    },
+    seams::PodDirectory,
     source::{Informer, KubePodApi, Recorder},
     streams::{StreamService, run_tunnel},
     volumes::{KubeVolumeApi, NodeVolumes, Reclaimer, VolumeApi, VolumesConfig, run_reclaimer},
@@ -77,7 +75,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         let reporter = tokio::spawn(reporter.run(config.client.clone(), info.clone(), shutdown.clone()));
         let pod_cidr = pod_cidr(&config.client, &config.node_name, &shutdown).await;
         let informers = Informers::spawn(&config, &shutdown);
-        let parts = NetworkParts { config: &config, docker: docker.as_ref(), clock: &clock, pod_cidr };
+        let (owner, ledger) = (&owner, &ledger);
+        let parts = NetworkParts { config: &config, docker: &docker, owner, ledger, clock: &clock, pod_cidr };
         let network = parts.start(&informers, applied_tx, &trouble_tx, &shutdown).await;
         (info, reporter, informers, network)
     };
@@ -225,7 +224,7 @@ async fn engine_info(engine: &dyn Engine) -> EngineInfo {
 
 async fn registered(client: &Client, identity: &NodeIdentity, info: &EngineInfo) {
     loop {
-        match register(client, identity, info, NetworkMode::Wrapper.as_str()).await {
+        match register(client, identity, info).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::warn!(%error, "the node cannot be registered yet");

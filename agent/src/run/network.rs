@@ -9,11 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Config, Informers};
 use crate::{
     clock::Clock,
+    config::Owner,
     dns::{self, DnsConfig, DnsInput},
-    engine::DockerEngine,
-    network::{Cidr, HostNetwork, NetworkConfig, PodHostPorts, RuntimeConfig, register},
+    engine::{DockerEngine, Engine},
+    ledger::Ledger,
+    network::{
+        BridgeNetwork, Cidr, EngineAccess, HostNetwork, ModeChoice, NetworkConfig, NodeNetwork, PodHostPorts,
+        RuntimeConfig, mode_of_pods, record_mode, register, remove_bridge_mode, settle,
+    },
+    node::announce_network,
     proxy::{self, ProxyConfig, ProxyInput},
-    seams::PodNetwork,
+    seams::{NetworkMode, PodNetwork},
     uninstall::{NetworkRecord, write_record},
 };
 
@@ -25,7 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) struct NetworkParts<'a> {
     pub(super) config: &'a Config,
-    pub(super) docker: &'a DockerEngine,
+    pub(super) docker: &'a Arc<DockerEngine>,
+    pub(super) owner: &'a Owner,
+    pub(super) ledger: &'a Ledger,
     pub(super) clock: &'a Clock,
     pub(super) pod_cidr: Cidr,
 }
@@ -38,10 +46,11 @@ impl NetworkParts<'_> {
         trouble: &watch::Sender<String>,
         shutdown: &CancellationToken,
     ) -> Arc<dyn PodNetwork> {
-        until_ok(trouble, || self.register_runtime()).await;
-        let network = Arc::new(until_ok(trouble, || self.start_host_network()).await);
+        let (mode, reason) = until_ok(trouble, || self.choose_mode()).await;
+        self.announce(mode, reason.as_deref()).await;
+        let network = until_ok(trouble, || self.start_network(mode)).await;
         (self.config.network_ready)(network.gateway());
-        let maintained = Arc::clone(&network);
+        let maintained = network.clone();
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
         self.start_proxy(informers, network.host_ports(), applied, shutdown);
@@ -52,7 +61,7 @@ impl NetworkParts<'_> {
             input_tx.send_replace(Some(input));
         });
         tokio::spawn(server.run(input_rx, shutdown.clone()));
-        network
+        network.into_pod_network()
     }
 
     async fn register_runtime(&self) -> Result<(), String> {
@@ -66,7 +75,49 @@ impl NetworkParts<'_> {
         register(&config, &docker).await.map(drop).map_err(|error| with_causes(&error))
     }
 
-    async fn start_host_network(&self) -> Result<HostNetwork, String> {
+    /// The mode, and why it is not the wrapper. With pods of wrapper mode on the host there is no falling back.
+    async fn choose_mode(&self) -> Result<(NetworkMode, Option<String>), String> {
+        let of_pods = mode_of_pods(&self.config.run_dir).map_err(|error| with_causes(&error))?;
+        let choice = settle(self.config.network_mode, of_pods);
+        if choice != self.config.network_mode && self.config.network_mode != ModeChoice::Auto {
+            tracing::warn!("network mode {} waits until this node has no pods", self.config.network_mode);
+        }
+        let (mode, reason) = match choice {
+            ModeChoice::Bridge => (NetworkMode::Bridge, None),
+            ModeChoice::Wrapper => self.register_runtime().await.map(|()| (NetworkMode::Wrapper, None))?,
+            ModeChoice::Auto => match self.register_runtime_or_say_why().await? {
+                None => (NetworkMode::Wrapper, None),
+                Some(reason) => (NetworkMode::Bridge, Some(reason)),
+            },
+        };
+        record_mode(&self.config.run_dir, mode).map_err(|error| with_causes(&error))?;
+        Ok((mode, reason))
+    }
+
+    /// Why the wrapper cannot be registered, if so. An engine that is down or busy is no reason: it is waited for.
+    async fn register_runtime_or_say_why(&self) -> Result<Option<String>, String> {
+        let mut outcome = self.register_runtime().await;
+        if outcome.is_err() {
+            self.docker.ping().await.map_err(|error| error.to_string())?;
+            outcome = self.register_runtime().await;
+        }
+        Ok(outcome.err())
+    }
+
+    /// Says on the Node which mode it is in, and why.
+    async fn announce(&self, mode: NetworkMode, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            tracing::warn!(reason, "the runtime wrapper cannot be registered: pods use the engine's bridge");
+        }
+        while let Err(error) =
+            announce_network(&self.config.client, &self.config.node_name, mode.as_str(), reason).await
+        {
+            tracing::warn!(%error, "the network mode cannot be announced yet");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn start_network(&self, mode: NetworkMode) -> Result<NodeNetwork, String> {
         let config = NetworkConfig {
             bridge: self.config.bridge.clone(),
             run_dir: self.config.run_dir.clone(),
@@ -75,12 +126,28 @@ impl NetworkParts<'_> {
             service_cidr: self.config.service_cidr,
             runtime: RUNTIME.to_owned(),
         };
-        let record = NetworkRecord {
-            pod_cidr: config.pod_cidr.to_string(),
-            service_cidr: config.service_cidr.to_string(),
-        };
+        let record =
+            NetworkRecord { pod_cidr: config.pod_cidr.to_string(), service_cidr: config.service_cidr.to_string() };
         write_record(&self.config.data_dir, &record).map_err(|error| error.to_string())?;
-        HostNetwork::start(config, self.clock.clone()).await.map_err(|error| with_causes(&error))
+        let docker = self.docker.connection().await.map_err(|error| error.to_string())?;
+        let access = EngineAccess {
+            engine: Arc::clone(self.docker) as Arc<dyn Engine>,
+            docker,
+            owner: self.owner.clone(),
+            ledger: self.ledger.clone(),
+        };
+        let (clock, sentence) = (self.clock.clone(), |error| with_causes(&error));
+        match mode {
+            NetworkMode::Bridge => {
+                let network = BridgeNetwork::start(config, access, clock).await.map_err(sentence)?;
+                Ok(NodeNetwork::Bridge(Arc::new(network)))
+            }
+            NetworkMode::Wrapper => {
+                remove_bridge_mode(&config, &access, clock.clone()).await.map_err(sentence)?;
+                let network = HostNetwork::start(config, clock).await.map_err(sentence)?;
+                Ok(NodeNetwork::Wrapper(Arc::new(network)))
+            }
+        }
     }
 
     fn start_proxy(
@@ -130,7 +197,7 @@ impl NetworkParts<'_> {
         });
     }
 
-    async fn bind_dns(&self, network: &HostNetwork) -> Result<dns::Server, String> {
+    async fn bind_dns(&self, network: &NodeNetwork) -> Result<dns::Server, String> {
         let gateway = network.gateway();
         let file = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
         let config = DnsConfig {

@@ -80,6 +80,14 @@ pub struct EngineNetworking {
     pub ipv4: Option<Ipv4Addr>,
 }
 
+impl EngineNetworking {
+    /// Whether a container may be given a host name: one that joins another's network has that one's, and the engine
+    /// refuses a second.
+    pub fn takes_hostname(&self) -> bool {
+        !self.network_mode.starts_with("container:")
+    }
+}
+
 /// How this node brings containers into a pod's name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkMode {

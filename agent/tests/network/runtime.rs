@@ -14,7 +14,7 @@ use drover_agent::{
     seams::PodNetwork,
 };
 
-const SOCKET: &str = "/var/run/docker.sock";
+pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a program and returns what it prints; a failure is a panic with its words.
@@ -25,7 +25,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     run("docker", arguments)
 }
 
@@ -46,7 +46,7 @@ fn wrapper() -> PathBuf {
 }
 
 /// An image with nothing but a static program that tells the network it sees, made from this machine's busybox.
-fn image(name: &str) -> bool {
+pub(crate) fn image(name: &str) -> bool {
     let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
         eprintln!("SKIPPED: no busybox (apt-get install busybox-static)");
         return false;
@@ -59,9 +59,9 @@ fn image(name: &str) -> bool {
 }
 
 /// Removes what the test made in the engine, whatever happens.
-struct Cleanup {
-    containers: Vec<String>,
-    image: String,
+pub(crate) struct Cleanup {
+    pub(crate) containers: Vec<String>,
+    pub(crate) image: String,
 }
 
 impl Drop for Cleanup {

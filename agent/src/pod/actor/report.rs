@@ -177,6 +177,8 @@ impl Actor {
     }
 
     pub(super) fn reconcile_probes(&mut self) {
+        // A probe keeps the target it began with: after a restart the containers may be known before the address is.
+        let Some(address) = self.address() else { return };
         let mut wanted = Vec::new();
         let ending = self.observed.termination.is_some();
         for container in self.pod.spec.iter().flat_map(pod_containers) {
@@ -189,7 +191,7 @@ impl Actor {
                 engine: Arc::clone(&self.context.engine),
                 id: attempt.id.clone(),
                 container: container.spec.clone(),
-                address: self.address(),
+                address: Some(address),
             };
             let starting = container.spec.startup_probe.is_some() && state.probes.startup != Some(true);
             let kinds: &[ProbeKind] = match (starting, ending || state.stop.is_some()) {
