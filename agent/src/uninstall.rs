@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,6 +60,7 @@ pub async fn uninstall(config: &UninstallConfig) -> Vec<String> {
     remove_containers(config, &docker, &mut left).await;
     remove_network(config, docker.clone(), &mut left).await;
     remove_table(&config.table, &mut left);
+    unmount_below(&[&config.run_dir, &config.data_dir.join("pods")], &mut left);
     if let Err(error) = fs::remove_dir_all(&config.run_dir)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -136,6 +138,19 @@ fn remove_table(table: &str, left: &mut Vec<String>) {
         Ok(output) if output.status.success() => {}
         Ok(output) => left.push(format!("nft table {table}: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => left.push(format!("nft: {error}")),
+    }
+}
+
+/// Unmounts the secrets' memory, subPath binds and namespaces that lie below our folders, innermost first.
+fn unmount_below(folders: &[&Path], left: &mut Vec<String>) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut ours: Vec<PathBuf> = points.filter(|point| folders.iter().any(|folder| point.starts_with(folder))).collect();
+    ours.sort();
+    for point in ours.iter().rev() {
+        if let Err(error) = umount2(point, MntFlags::MNT_DETACH) {
+            left.push(format!("mount {}: {error}", point.display()));
+        }
     }
 }
 

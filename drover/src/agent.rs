@@ -54,6 +54,7 @@ pub(crate) fn spawn(
 
 /// Takes back what the agent of this host made.
 pub(crate) async fn uninstall(options: &cli::Uninstall) -> Result<()> {
+    let _lock = data_dir::lock(&options.data_dir)?;
     let config = UninstallConfig {
         cluster_name: data_dir::cluster_name(&options.data_dir, None)?,
         node_name: node_name(&options.node)?,

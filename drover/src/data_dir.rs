@@ -1,17 +1,36 @@
 //! The files that a data directory holds besides the store's, the server's and the agent's own.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
+    io::Write as _,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 /// Makes the directory (mode 0700) when it is missing.
 pub(crate) fn ensure(dir: &Path) -> Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))
+}
+
+/// Takes the directory for this process until the returned file is dropped; its end of any kind gives it back.
+pub(crate) fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+    let mut file = options.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            bail!("{} is in use by another process, pid {}", dir.display(), holder.trim());
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())?;
+    Ok(file)
 }
 
 /// Returns the cluster's name: the one kept in the directory, else the one given, else a new random one, which is kept.
@@ -54,7 +73,7 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     let fresh = path.with_extension("new");
     let written = (|| {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        std::io::Write::write_all(&mut file, content)?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&fresh, path)
     })();

@@ -1,6 +1,6 @@
 //! Wiring of the API server and the controllers.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fs::File, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use drover_apiserver::{Handle, request::User};
@@ -18,11 +18,14 @@ const DEFAULT_NAMESPACE: &str = "default";
 pub(crate) struct Running {
     pub(crate) handle: Arc<Handle>,
     pub(crate) cluster_name: String,
+    /// Keeps other servers off the data directory.
+    _lock: File,
 }
 
 /// Starts the API server on the options' store and address.
 pub(crate) async fn start(options: &cli::Server, fallback_listen: &str, shutdown: &CancellationToken) -> Result<Running> {
     data_dir::ensure(&options.data_dir)?;
+    let lock = data_dir::lock(&options.data_dir)?;
     let cluster_name = data_dir::cluster_name(&options.data_dir, options.cluster_name.as_deref())?;
     let backend = store::open(options).await?;
     let listen: SocketAddr = match options.listen {
@@ -35,7 +38,7 @@ pub(crate) async fn start(options: &cli::Server, fallback_listen: &str, shutdown
     config.cluster_name.clone_from(&cluster_name);
     let handle = drover_apiserver::start(config, shutdown.clone()).await?;
     tracing::info!(server.url = %handle.url, cluster.name = %cluster_name, "API server serves");
-    Ok(Running { handle: Arc::new(handle), cluster_name })
+    Ok(Running { handle: Arc::new(handle), cluster_name, _lock: lock })
 }
 
 /// Starts the chosen controllers on the in-process transport.

@@ -67,6 +67,17 @@ pub struct BuildInput<'a> {
     pub forbidden: &'a ForbiddenPaths,
 }
 
+/// Checks that an image reference could name an image; the engine's own grammar is stricter.
+///
+/// # Errors
+/// kubelet's sentence.
+pub(crate) fn check_reference(image: &str) -> Result<(), String> {
+    if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("couldn't parse image name {image:?}: invalid reference format"));
+    }
+    Ok(())
+}
+
 /// Builds the configuration of one container.
 ///
 /// # Errors
@@ -74,10 +85,7 @@ pub struct BuildInput<'a> {
 pub fn build_container_config(input: &BuildInput<'_>) -> Result<ContainerConfig, ConfigError> {
     let (spec, container) = (input.spec, input.container);
     let image = container.image.clone().unwrap_or_default();
-    if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        let message = format!("couldn't parse image name {image:?}: invalid reference format");
-        return Err(ConfigError { reason: "InvalidImageName", message });
-    }
+    check_reference(&image).map_err(|message| ConfigError { reason: "InvalidImageName", message })?;
     let working_dir = container.working_dir.clone().filter(|dir| !dir.is_empty());
     if working_dir.as_deref().is_some_and(|dir| dir.starts_with("/proc")) {
         // CVE-2024-21626: a leaked descriptor of the runtime as working directory.

@@ -100,7 +100,7 @@ impl Actor {
                 self.say(Some(name), "Pulled", &format!("Successfully pulled image {image:?}"));
             }
             Err(failure) => {
-                set_back(state, "ErrImagePull", failure.message.clone(), false, now);
+                set_back(state, failure.reason, failure.message.clone(), false, now);
                 self.warn(Some(name), "Failed", &failure.message);
                 self.warn(Some(name), "Failed", "Error: ErrImagePull");
             }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::secrets::{credentials_for, parse_docker_config};
 use crate::{
+    config::check_reference,
     engine::{EngineError, ErrorKind, RegistryAuth},
     pod::context::Context,
 };
@@ -17,11 +18,20 @@ const STALL_LIMIT: Duration = Duration::from_secs(120);
 /// Why an image is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::pod) struct PullFailure {
+    /// `ErrImagePull`, or `InvalidImageName` for what no registry can have.
+    pub reason: &'static str,
     pub message: String,
+}
+
+impl PullFailure {
+    fn new(message: String) -> Self {
+        Self { reason: "ErrImagePull", message }
+    }
 }
 
 /// Pulls an image to the end. Several credentials may fit one registry; each is tried.
 pub(in crate::pod) async fn pull(context: &Context, pod: &Pod, image: &str) -> Result<(), PullFailure> {
+    check_reference(image).map_err(|message| PullFailure { reason: "InvalidImageName", message })?;
     let candidates = credentials(context, pod, image).await;
     let mut last = None;
     for auth in candidates {
@@ -29,7 +39,7 @@ pub(in crate::pod) async fn pull(context: &Context, pod: &Pod, image: &str) -> R
             Ok(()) => {
                 // The event says so too, perhaps later: the start must find the image now.
                 let refreshed = context.images.refresh(context.engine.as_ref()).await;
-                return refreshed.map_err(|error| PullFailure { message: error.to_string() });
+                return refreshed.map_err(|error| PullFailure::new(error.to_string()));
             }
             Err(error) => {
                 let denied = error.kind == ErrorKind::PullDenied;
@@ -41,7 +51,7 @@ pub(in crate::pod) async fn pull(context: &Context, pod: &Pod, image: &str) -> R
         }
     }
     let reason = last.map_or_else(String::new, |error| error.message);
-    Err(PullFailure { message: format!("failed to pull image {image:?}: {reason}") })
+    Err(PullFailure::new(format!("failed to pull image {image:?}: {reason}")))
 }
 
 async fn pull_once(context: &Context, image: &str, auth: Option<RegistryAuth>) -> Result<(), EngineError> {
