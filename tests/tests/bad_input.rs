@@ -109,9 +109,12 @@ async fn what_cannot_run_says_why_on_the_object() -> Result<()> {
         })
         .await?;
     }
-    let events = cluster.kubectl(&["describe", "pod", "never-ready"]).await?.success()?;
-    ensure!(events.contains("Readiness probe failed: HTTP probe failed with statuscode: 404"), "{events}");
-    Ok(())
+    eventually("the failing probe in the pod's events", async || {
+        let described = cluster.kubectl(&["describe", "pod", "never-ready"]).await?.success()?;
+        let said = described.contains("Readiness probe failed: HTTP probe failed with statuscode: 404");
+        Ok(if said { Ok(()) } else { Err(described) })
+    })
+    .await
 }
 
 #[tokio::test]
