@@ -33,6 +33,8 @@ pub struct Cluster {
     etcd: Option<Etcd>,
     server: Option<Child>,
     starts: u32,
+    /// Clusters share the tests' network and this host's engine: one at a time, across all test processes.
+    _turn: File,
 }
 
 impl Cluster {
@@ -41,12 +43,14 @@ impl Cluster {
     /// # Errors
     /// When it does not, with the end of its log.
     pub async fn start(store: Store) -> Result<Self> {
+        let turn = File::create(std::env::temp_dir().join("drover-tests.lock"))?;
+        let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await??;
         let etcd = match store {
             Store::Embedded => None,
             Store::Etcd => Some(Etcd::start()?),
         };
         let dir = tempfile::Builder::new().prefix("drover-e2e-").tempdir()?;
-        let mut cluster = Self { dir, etcd, server: None, starts: 0 };
+        let mut cluster = Self { dir, etcd, server: None, starts: 0, _turn: turn };
         cluster.restart().await?;
         Ok(cluster)
     }
