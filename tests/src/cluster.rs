@@ -33,6 +33,7 @@ pub struct Cluster {
     etcd: Option<Etcd>,
     server: Option<Child>,
     starts: u32,
+    flags: Vec<String>,
     /// Clusters share the tests' network and this host's engine: one at a time, across all test processes.
     _turn: File,
 }
@@ -43,6 +44,14 @@ impl Cluster {
     /// # Errors
     /// When it does not, with the end of its log.
     pub async fn start(store: Store) -> Result<Self> {
+        Self::start_with(store, &[]).await
+    }
+
+    /// Like [`Self::start`], with more flags for `drover up`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(store: Store, flags: &[&str]) -> Result<Self> {
         let turn = File::create(std::env::temp_dir().join("drover-tests.lock"))?;
         let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await??;
         let etcd = match store {
@@ -50,7 +59,8 @@ impl Cluster {
             Store::Etcd => Some(Etcd::start()?),
         };
         let dir = tempfile::Builder::new().prefix("drover-e2e-").tempdir()?;
-        let mut cluster = Self { dir, etcd, server: None, starts: 0, _turn: turn };
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut cluster = Self { dir, etcd, server: None, starts: 0, flags, _turn: turn };
         cluster.restart().await?;
         Ok(cluster)
     }
@@ -69,6 +79,7 @@ impl Cluster {
         let log = File::create(self.log_path())?;
         let mut command = Command::new(binary("drover")?);
         command.arg("up").arg("--data-dir").arg(self.data_dir()).args(["--listen", "127.0.0.1:0"]).args(NETWORK);
+        command.args(&self.flags);
         if let Some(etcd) = &self.etcd {
             command.args(["--store", &format!("etcd://{}", etcd.endpoint)]);
         }

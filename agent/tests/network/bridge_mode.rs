@@ -71,14 +71,14 @@ impl Fallback {
         let cluster = format!("test-{}-{what}", std::process::id());
         let cleanup = Cleanup { containers: Vec::new(), image: name.clone() };
         let folder = tempfile::tempdir().unwrap();
-        let unique = (std::process::id() & 0x7ff) << 1 | u32::from(what);
+        let unique = (std::process::id() & 0x3ff) << 1 | u32::from(what);
         let range = |base| Cidr::new(Ipv4Addr::from_bits(Ipv4Addr::to_bits(base) + (unique << 8)), 24).unwrap();
         let config = NetworkConfig {
             bridge: format!("drb{:x}{what}", std::process::id()),
             run_dir: folder.path().join("run"),
             links_dir: folder.path().join("run/containers"),
-            pod_cidr: range(Ipv4Addr::new(10, 224, 0, 0)),
-            service_cidr: range(Ipv4Addr::new(10, 240, 0, 0)),
+            pod_cidr: range(Ipv4Addr::new(100, 96, 0, 0)),
+            service_cidr: range(Ipv4Addr::new(100, 104, 0, 0)),
             runtime: "drover".into(),
         };
         let owner = Owner { cluster: cluster.clone(), node: "here".into() };
@@ -178,7 +178,7 @@ fn who_once(target: SocketAddr) -> std::io::Result<String> {
     stream.read_to_string(&mut text)?;
     // An IPv6 socket serves both families.
     let answer = text.lines().last().unwrap_or_default().replace("[::ffff:", "").replace(']', "");
-    if answer.contains("10.") { Ok(answer) } else { Err(std::io::Error::other(text)) }
+    if answer.contains("100.") { Ok(answer) } else { Err(std::io::Error::other(text)) }
 }
 
 fn who_from(netns: &Path, target: SocketAddr) -> String {

@@ -34,10 +34,11 @@ pub(crate) fn root() -> bool {
 impl Lab {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // The process id is unique among running tests (nextest gives each its own); 10.192.0.0/12 is nobody's here.
+        // The process id is unique among running tests (nextest gives each its own). 100.64.0.0/10 is nobody's here, not
+        // even a cluster's: the service table of one that runs meanwhile would translate for us.
         let unique = std::process::id() & 0xfff;
-        let base = Ipv4Addr::new(10, 192, 0, 0).to_bits() + (unique << 8);
-        let services = Ipv4Addr::new(10, 208, 0, 0).to_bits() + (unique << 8);
+        let base = Ipv4Addr::new(100, 64, 0, 0).to_bits() + (unique << 8);
+        let services = Ipv4Addr::new(100, 80, 0, 0).to_bits() + (unique << 8);
         let config = NetworkConfig {
             bridge: format!("drt{:x}", std::process::id()),
             run_dir: folder.path().join("run"),

@@ -250,7 +250,7 @@ struct Outside {
 impl Outside {
     fn new(lab: &Lab) -> Self {
         let name = format!("dro{:x}", std::process::id());
-        let base = lab.config.pod_cidr.network().to_bits() + (32 << 20);
+        let base = lab.config.pod_cidr.network().to_bits() + (48 << 16);
         let (host, guest) = (Ipv4Addr::from_bits(base + 1), Ipv4Addr::from_bits(base + 2));
         let script = format!(
             "ip netns add {name} && ip link add {name} type veth peer name eth0 netns {name} && \
