@@ -29,9 +29,9 @@ pub mod streams;
 pub mod volumes;
 
 mod run;
-mod uninstall;
 #[cfg(test)]
 mod testing;
+mod uninstall;
 
 pub use run::{Config, Error, run};
 pub use uninstall::{UninstallConfig, uninstall};

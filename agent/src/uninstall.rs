@@ -145,7 +145,8 @@ fn remove_table(table: &str, left: &mut Vec<String>) {
 fn unmount_below(folders: &[&Path], left: &mut Vec<String>) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    let mut ours: Vec<PathBuf> = points.filter(|point| folders.iter().any(|folder| point.starts_with(folder))).collect();
+    let mut ours: Vec<PathBuf> =
+        points.filter(|point| folders.iter().any(|folder| point.starts_with(folder))).collect();
     ours.sort();
     for point in ours.iter().rev() {
         if let Err(error) = umount2(point, MntFlags::MNT_DETACH) {

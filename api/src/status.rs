@@ -43,7 +43,13 @@ impl ApiError {
 
     /// 409 AlreadyExists: `pods "x" already exists`.
     pub fn already_exists(kind: &Kind, name: &str) -> Self {
-        Self::about(kind, name, 409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.qualified_resource()))
+        Self::about(
+            kind,
+            name,
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", kind.qualified_resource()),
+        )
     }
 
     /// 409 Conflict: `Operation cannot be fulfilled on pods "x": …`.
@@ -54,7 +60,11 @@ impl ApiError {
 
     /// 403 on an object: `pods "x" is forbidden: …`.
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        let subject = if name.is_empty() { kind.qualified_resource() } else { format!("{} \"{name}\"", kind.qualified_resource()) };
+        let subject = if name.is_empty() {
+            kind.qualified_resource()
+        } else {
+            format!("{} \"{name}\"", kind.qualified_resource())
+        };
         Self::about(kind, name, 403, "Forbidden", format!("{subject} is forbidden: {why}"))
     }
 
@@ -62,7 +72,8 @@ impl ApiError {
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
         let lines: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         let list = if let [only] = lines.as_slice() { only.clone() } else { format!("[{}]", lines.join(", ")) };
-        let subject = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let subject =
+            if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
         let causes: Vec<Value> = errors
             .iter()
             .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))

@@ -76,14 +76,50 @@ pub(crate) enum Command {
     Apply(apply::Args),
     /// Show objects
     Get(get::Args),
+    /// Show everything about one object
+    Describe(describe::Args),
     /// Delete objects
     Delete(delete::Args),
+    /// Show what apply would change; exits with 1 when it would
+    Diff(diff::Args),
     /// Show the logs of a pod or of all pods of a workload
     Logs(logs::Args),
+    /// Run a command in a container
+    Exec(exec::Args),
     /// Set the number of replicas
     Scale(scale::Args),
     /// Look after rollouts
     Rollout(rollout::Args),
+    /// Change a field of an object
+    Set(set::Args),
+    /// Wait for a condition, a field or a deletion
+    Wait(wait::Args),
+    /// Show what happened
+    Events(events::Args),
+    /// Say where a pod is and why, and what it waits for
+    Why(why::Args),
+    /// Show what nodes and pods use
+    Top(top::Args),
+    /// Add, change or remove labels
+    Label(metadata::LabelArgs),
+    /// Add, change or remove annotations
+    Annotate(metadata::AnnotateArgs),
+    /// Keep new pods off a node
+    Cordon(node::CordonArgs),
+    /// Let pods on a node again
+    Uncordon(node::CordonArgs),
+    /// Move all pods off a node
+    Drain(node::DrainArgs),
+    /// Create a token
+    Create(create::Args),
+    /// Show where the server is
+    ClusterInfo(info::ClusterInfoArgs),
+    /// Show the versions of this tool and of the server
+    Version(info::VersionArgs),
+    /// List the kinds that the server serves
+    ApiResources(info::ApiResourcesArgs),
+    /// Look at the kubeconfig
+    Config(kubeconfig::Args),
     /// Print the script that completes commands in your shell
     Completion(completion::Args),
 }
@@ -97,10 +133,28 @@ impl Command {
         match self {
             Command::Apply(args) => apply::run(args, ctx).await,
             Command::Get(args) => get::run(args, ctx).await,
+            Command::Describe(args) => describe::run(args, ctx).await,
             Command::Delete(args) => delete::run(args, ctx).await,
+            Command::Diff(args) => diff::run(args, ctx).await,
             Command::Logs(args) => logs::run(args, ctx).await,
+            Command::Exec(args) => exec::run(args, ctx).await,
             Command::Scale(args) => scale::run(args, ctx).await,
             Command::Rollout(args) => rollout::run(args, ctx).await,
+            Command::Set(args) => set::run(args, ctx).await,
+            Command::Wait(args) => wait::run(args, ctx).await,
+            Command::Events(args) => events::run(args, ctx).await,
+            Command::Why(args) => why::run(args, ctx).await,
+            Command::Top(args) => top::run(args, ctx).await,
+            Command::Label(args) => metadata::label(args, ctx).await,
+            Command::Annotate(args) => metadata::annotate(args, ctx).await,
+            Command::Cordon(args) => node::cordon(args, ctx, true).await,
+            Command::Uncordon(args) => node::cordon(args, ctx, false).await,
+            Command::Drain(args) => node::drain(args, ctx).await,
+            Command::Create(args) => create::run(args, ctx).await,
+            Command::ClusterInfo(args) => info::cluster_info(args, ctx).await,
+            Command::Version(args) => info::version(args, ctx).await,
+            Command::ApiResources(args) => info::api_resources(args, ctx).await,
+            Command::Config(args) => kubeconfig::run(args, ctx),
             Command::Completion(args) => completion::run(args, ctx),
         }
     }

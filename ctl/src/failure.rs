@@ -10,13 +10,12 @@ use crate::cluster;
 pub(crate) struct Failure {
     message: String,
     help: Option<String>,
-    exit_code: u8,
 }
 
 impl Failure {
     /// A failure that needs no hint.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, exit_code: 1 }
+        Self { message: message.into(), help: None }
     }
 
     /// Adds what to do about it.
@@ -28,12 +27,6 @@ impl Failure {
     /// Adds what to do about it, unless something was said before.
     pub(crate) fn help_unless_any(mut self, help: impl Into<String>) -> Self {
         self.help.get_or_insert_with(|| help.into());
-        self
-    }
-
-    /// Ends the program with another code than 1.
-    pub(crate) fn exit_code(mut self, code: u8) -> Self {
-        self.exit_code = code;
         self
     }
 }
@@ -58,7 +51,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Report {
     let ours = failure.and_then(|failure| failure.help.clone());
     let help = ours.or_else(|| error.downcast_ref::<cluster::Error>().and_then(cluster::Error::help));
     lines.extend(help.map(|help| format!("help: {help}")));
-    Report { lines, code: failure.map_or(1, |failure| failure.exit_code) }
+    Report { lines, code: 1 }
 }
 
 /// Whether the reader of our output has gone, as `head` does: no failure of ours.

@@ -43,7 +43,9 @@ pub(crate) fn spawn(
         service_cidr: cidr(&options.server.service_cidr, "--service-cidr")?,
         wrapper: wrapper()?,
         wrapper_target: PathBuf::from(WRAPPER_TARGET),
-        network_ready: Arc::new(move |gateway| { gateway_tx.send_replace(Some(gateway)); }),
+        network_ready: Arc::new(move |gateway| {
+            gateway_tx.send_replace(Some(gateway));
+        }),
         tunnel: Arc::new(InProcessDialer::new(accept_into(tunnels, node_name.clone()))),
         node_name,
     };

@@ -12,7 +12,11 @@ use serde_json::json;
 
 /// Makes the directory (mode 0700) when it is missing.
 pub(crate) fn ensure(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make {}", dir.display()))
 }
 
 /// Takes the directory for this process until the returned file is dropped; its end of any kind gives it back.
@@ -26,7 +30,9 @@ pub(crate) fn lock(dir: &Path) -> Result<File> {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             bail!("{} is in use by another process, pid {}", dir.display(), holder.trim());
         }
-        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
     }
     file.set_len(0)?;
     write!(file, "{}", std::process::id())?;

@@ -29,7 +29,8 @@ fn main() -> Result<()> {
     // One crypto provider in the whole process, chosen before anything can pick another.
     let chosen = rustls::crypto::ring::default_provider().install_default();
     anyhow::ensure!(chosen.is_ok(), "another TLS provider is installed already");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(run(cli.command))
 }
 

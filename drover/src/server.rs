@@ -23,7 +23,11 @@ pub(crate) struct Running {
 }
 
 /// Starts the API server on the options' store and address.
-pub(crate) async fn start(options: &cli::Server, fallback_listen: &str, shutdown: &CancellationToken) -> Result<Running> {
+pub(crate) async fn start(
+    options: &cli::Server,
+    fallback_listen: &str,
+    shutdown: &CancellationToken,
+) -> Result<Running> {
     data_dir::ensure(&options.data_dir)?;
     let lock = data_dir::lock(&options.data_dir)?;
     let cluster_name = data_dir::cluster_name(&options.data_dir, options.cluster_name.as_deref())?;

@@ -18,7 +18,9 @@ pub(crate) async fn open(options: &Server) -> Result<Arc<dyn Backend>> {
     let (tls, endpoints) = match options.store.split_once("://") {
         Some(("etcd", endpoints)) => (None, endpoints),
         Some(("etcds", endpoints)) => (Some(tls(options)?), endpoints),
-        _ => bail!("--store must be `embedded`, `etcd://host:port,…` or `etcds://host:port,…`, not {:?}", options.store),
+        _ => {
+            bail!("--store must be `embedded`, `etcd://host:port,…` or `etcds://host:port,…`, not {:?}", options.store)
+        }
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoints: Vec<String> = endpoints.split(',').map(|endpoint| format!("{scheme}://{endpoint}")).collect();

@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{
-        ContainerImage, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
-    },
+    api::core::v1::{ContainerImage, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
     apimachinery::pkg::api::resource::Quantity,
 };
 
 use super::{HostFacts, HostPressure};
-use crate::{engine::{EngineInfo, ImageSummary}, status::time};
+use crate::{
+    engine::{EngineInfo, ImageSummary},
+    status::time,
+};
 
 /// Pods that one node takes (issue: an engine of two cores serves hundreds of small containers).
 const PODS_MAX: u32 = 500;

@@ -1,11 +1,6 @@
 //! One task per probe of a running container.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle};

@@ -67,8 +67,7 @@ mod tests {
         let mut threshold = Threshold::new(&probe);
         let outcomes = [true, true, false, false, true, false, false, false, true, true];
         let verdicts: Vec<_> = outcomes.into_iter().map(|passed| threshold.note(passed)).collect();
-        let expected =
-            [None, Some(true), None, None, None, None, None, Some(false), None, Some(true)];
+        let expected = [None, Some(true), None, None, None, None, None, Some(false), None, Some(true)];
         assert_eq!(verdicts, expected);
     }
 }

@@ -1,10 +1,19 @@
 //! What the agent is told by its caller.
 
-use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr}, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use kube::Client;
 
-use crate::{ledger::LedgerError, network::{Cidr, ModeChoice}, seams::TunnelDialer};
+use crate::{
+    ledger::LedgerError,
+    network::{Cidr, ModeChoice},
+    seams::TunnelDialer,
+};
 
 /// Settings of the agent.
 #[derive(Clone)]

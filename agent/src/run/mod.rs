@@ -22,9 +22,9 @@ pub use config::{Config, Error};
 use self::network::NetworkParts;
 use crate::{
     clock::Clock,
-    environment::ApiEnvironment,
     config::{ForbiddenPaths, Owner},
     engine::{DockerEngine, Engine, EngineInfo, ImageCache},
+    environment::ApiEnvironment,
     ledger::Ledger,
     network::Cidr,
     node::{NodeIdentity, NodeReporter, acknowledged_revision, detect_address, heartbeat, oom_score_floor, register},

@@ -65,7 +65,11 @@ impl PodApi for KubePodApi {
         // Strategic, so that conditions of other writers (readiness gates) stay; the uid makes it a precondition.
         let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": with_nulls(status) });
         let params = PatchParams::default();
-        self.pods(pod).patch_status(&pod.name_any(), &params, &Patch::Strategic(patch)).await.map(drop).map_err(classify)
+        self.pods(pod)
+            .patch_status(&pod.name_any(), &params, &Patch::Strategic(patch))
+            .await
+            .map(drop)
+            .map_err(classify)
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), PodApiError> {

@@ -11,7 +11,12 @@ use http_body_util::BodyExt;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Streams, agent, frames::CLOSE, socket::{self, Upgrade}, target::Target};
+use super::{
+    Streams, agent,
+    frames::CLOSE,
+    socket::{self, Upgrade},
+    target::Target,
+};
 use crate::{
     front::{Body, Grant, Request, Response},
     request::RequestInfo,

@@ -102,7 +102,8 @@ fn rule(claim: &PersistentVolumeClaim, known: &impl Volumes) -> Result<(ClaimRul
     }
     if let Some(volume_name) = spec.volume_name.as_deref() {
         let volume = known.volume(volume_name);
-        let volume = volume.ok_or_else(|| format!("persistentvolume \"{volume_name}\" of claim \"{name}\" not found"))?;
+        let volume =
+            volume.ok_or_else(|| format!("persistentvolume \"{volume_name}\" of claim \"{name}\" not found"))?;
         // A claim that names its volume and is not Bound yet is about to be: the pod waits for that, where it can go.
         return Ok((ClaimRule::Bound(reachable_from(&volume)), phase != "Bound"));
     }

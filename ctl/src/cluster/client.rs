@@ -167,11 +167,6 @@ impl Cluster {
         self.send(Method::POST, path, JSON, Some((JSON, object))).await
     }
 
-    /// PUTs an object.
-    pub(crate) async fn replace(&self, path: &str, object: &Value) -> Result<Value, Error> {
-        self.send(Method::PUT, path, JSON, Some((JSON, object))).await
-    }
-
     /// PATCHes an object.
     pub(crate) async fn patch(&self, path: &str, kind: PatchType, patch: &Value) -> Result<Value, Error> {
         self.send(Method::PATCH, path, JSON, Some((kind.content_type(), patch))).await

@@ -87,8 +87,7 @@ fn program_of(auth: &AuthInfo) -> Option<String> {
 /// # Errors
 /// When none exists or one cannot be read.
 pub(crate) fn merged(access: &Access) -> anyhow::Result<Kubeconfig> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let paths = candidates(access.kubeconfig.as_deref(), std::env::var_os("KUBECONFIG").as_deref(), home.as_deref());
+    let paths = kubeconfig_paths(access);
     let mut merged = Kubeconfig::default();
     for path in &paths {
         let read = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
@@ -99,6 +98,12 @@ pub(crate) fn merged(access: &Access) -> anyhow::Result<Kubeconfig> {
         return Err(Failure::new("no kubeconfig found").help(help).into());
     }
     Ok(merged)
+}
+
+/// Returns the files that [`merged`] reads, in order.
+pub(crate) fn kubeconfig_paths(access: &Access) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    candidates(access.kubeconfig.as_deref(), std::env::var_os("KUBECONFIG").as_deref(), home.as_deref())
 }
 
 fn candidates(flag: Option<&Path>, variable: Option<&std::ffi::OsStr>, home: Option<&Path>) -> Vec<PathBuf> {

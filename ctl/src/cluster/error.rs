@@ -22,7 +22,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    pub(super) fn from_kube(server: &str, error: kube::Error) -> Self {
+    /// Translates what the transport reports.
+    pub(crate) fn from_kube(server: &str, error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Error::Api(status),
             kube::Error::SerdeError(error) => Error::Protocol(error.to_string()),
@@ -47,14 +48,6 @@ impl Error {
     /// Whether somebody else wrote first.
     pub(crate) fn is_conflict(&self) -> bool {
         self.code() == 409
-    }
-
-    /// The machine reason, `""` when there was no answer.
-    pub(crate) fn reason(&self) -> &str {
-        match self {
-            Error::Api(status) => &status.reason,
-            Error::Unreachable { .. } | Error::Protocol(_) => "",
-        }
     }
 
     /// What the user can do about it.

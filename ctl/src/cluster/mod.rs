@@ -10,7 +10,7 @@ mod resource;
 mod watch;
 
 pub(crate) use client::{Cluster, Delete, PatchType, Query};
-pub(crate) use config::{Access, merged as merged_kubeconfig};
+pub(crate) use config::{Access, kubeconfig_paths, merged as merged_kubeconfig};
 pub(crate) use error::Error;
 pub(crate) use resource::Resource;
 pub(crate) use watch::{Event, follow};

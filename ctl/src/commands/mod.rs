@@ -2,13 +2,26 @@
 
 pub(crate) mod annotations;
 pub(crate) mod apply;
+pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod diff;
 pub(crate) mod duration;
+pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod get;
+pub(crate) mod info;
+pub(crate) mod kubeconfig;
 pub(crate) mod logs;
+pub(crate) mod metadata;
+pub(crate) mod node;
 pub(crate) mod pods;
 pub(crate) mod rollout;
 pub(crate) mod scale;
+pub(crate) mod set;
+pub(crate) mod top;
+pub(crate) mod wait;
+pub(crate) mod why;
 
 /// `--dry-run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

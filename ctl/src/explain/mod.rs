@@ -8,7 +8,7 @@ mod pod;
 mod workload;
 
 pub(crate) use deletion::deletion;
-pub(crate) use events::{about, newest};
+pub(crate) use events::{newest, time};
 pub(crate) use pod::{pod, step};
 pub(crate) use workload::workload;
 

@@ -18,14 +18,14 @@ const REPLAYED_EVENTS_MAX: usize = 20_000;
 /// Why a text is not a stream of documents: the place and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
-pub(super) struct Error {
+pub(crate) struct Error {
     /// Counted from 1.
     pub(super) line: u64,
     problem: String,
 }
 
 /// Parses a stream of documents. Empty documents are left out.
-pub(super) fn parse(text: &str) -> Result<Vec<Value>, Error> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Value>, Error> {
     if text.len() > BYTES_MAX {
         return Err(Error { line: 1, problem: format!("larger than {BYTES_MAX} bytes") });
     }

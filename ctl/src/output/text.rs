@@ -71,6 +71,7 @@ impl Text {
     }
 
     /// The line without styles.
+    #[cfg(test)]
     pub(crate) fn bare(&self) -> String {
         self.parts.iter().map(|(_, text)| text.as_str()).collect()
     }

@@ -26,7 +26,9 @@ pub(crate) struct Site {
 pub(crate) async fn answer(site: &Site, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     Ok(match (request.method(), path.as_str()) {
-        (&Method::GET, "/") => text(StatusCode::OK, format!("hello from {}, version {}\n", site.host_name, site.version)),
+        (&Method::GET, "/") => {
+            text(StatusCode::OK, format!("hello from {}, version {}\n", site.host_name, site.version))
+        }
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n".to_owned()),
         (method, path) => match (method, data_file(site, path)) {
             (&Method::GET, Some(file)) => match tokio::fs::read(&file).await {

@@ -130,8 +130,9 @@ impl FakeEngine {
             return Err(EngineError::new(ErrorKind::Conflict, "create", format!("name {name} is in use")));
         }
         let image = world.image(&config.image).map(|(_, image)| image.clone());
-        let image = image
-            .ok_or_else(|| EngineError::new(ErrorKind::NoSuchImage, "create", format!("no such image: {}", config.image)))?;
+        let image = image.ok_or_else(|| {
+            EngineError::new(ErrorKind::NoSuchImage, "create", format!("no such image: {}", config.image))
+        })?;
         let id = world.fresh_id();
         let container = FakeContainer {
             id: id.clone(),
@@ -219,12 +220,10 @@ impl Engine for FakeEngine {
     }
 
     async fn list_containers(&self, labels: &[(String, String)]) -> Reply<Vec<ContainerSummary>> {
-        let wanted = |container: &&FakeContainer| {
-            labels.iter().all(|(key, value)| container.labels.get(key) == Some(value))
-        };
-        let act = |engine: &Self| {
-            Ok(engine.world().containers.values().filter(wanted).map(FakeContainer::summary).collect())
-        };
+        let wanted =
+            |container: &&FakeContainer| labels.iter().all(|(key, value)| container.labels.get(key) == Some(value));
+        let act =
+            |engine: &Self| Ok(engine.world().containers.values().filter(wanted).map(FakeContainer::summary).collect());
         self.call("list", "", false, act).await
     }
 
@@ -285,7 +284,8 @@ impl Engine for FakeEngine {
 
     async fn attach(&self, id: &ContainerId, options: &AttachOptions) -> Reply<Attached> {
         let log = self.logs(id, &LogOptions { follow: options.stdout, ..Default::default() });
-        self.call("attach", id.as_str(), false, |_| Ok(Attached { output: log, input: Box::pin(tokio::io::sink()) })).await
+        self.call("attach", id.as_str(), false, |_| Ok(Attached { output: log, input: Box::pin(tokio::io::sink()) }))
+            .await
     }
 
     async fn resize_container(&self, id: &ContainerId, _width: u16, _height: u16) -> Reply<()> {
@@ -342,9 +342,8 @@ impl Engine for FakeEngine {
     }
 
     async fn inspect_volume(&self, name: &str) -> Reply<VolumeDetails> {
-        let act = |engine: &Self| {
-            engine.world().volumes.get(name).cloned().ok_or_else(|| no_such("inspect volume", name))
-        };
+        let act =
+            |engine: &Self| engine.world().volumes.get(name).cloned().ok_or_else(|| no_such("inspect volume", name));
         self.call("inspect volume", name, false, act).await
     }
 

@@ -6,9 +6,7 @@ use jiff::Timestamp;
 
 use super::{Behaviour, Effect, Fault, When};
 use crate::{
-    engine::{
-        ContainerDetails, ContainerPhase, ContainerSummary, ImageSummary, VolumeDetails, normalise,
-    },
+    engine::{ContainerDetails, ContainerPhase, ContainerSummary, ImageSummary, VolumeDetails, normalise},
     ids::ContainerId,
 };
 

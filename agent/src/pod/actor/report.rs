@@ -68,7 +68,8 @@ impl Actor {
         if let Some(at) = self.report.retry_at.filter(|at| *at > now) {
             return Some(wake_at.map_or(at, |wake_at: Timestamp| wake_at.min(at)));
         }
-        if self.report.written.is_none() && self.pod.status.as_ref().is_some_and(|known| says_the_same(known, &status)) {
+        if self.report.written.is_none() && self.pod.status.as_ref().is_some_and(|known| says_the_same(known, &status))
+        {
             self.report.written = Some(status.clone());
         }
         if !self.report.writing && self.report.written.as_ref() != Some(&status) {

@@ -36,7 +36,8 @@ fn read_tables(netns: &Path) -> io::Result<String> {
 fn count(tables: &str, ports: &BTreeSet<u16>) -> u32 {
     let counted = tables.lines().filter(|line| {
         let mut fields = line.split_whitespace().skip(1);
-        let port = fields.next().and_then(|local| local.rsplit(':').next()).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let port =
+            fields.next().and_then(|local| local.rsplit(':').next()).and_then(|hex| u16::from_str_radix(hex, 16).ok());
         let state = fields.nth(1);
         port.is_some_and(|port| ports.contains(&port)) && state.is_some_and(|state| COUNTED_STATES.contains(&state))
     });

@@ -24,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::{ForbiddenPaths, Owner},
-    engine::{Engine, ImageCache, fake::{Behaviour, FakeEngine}},
+    engine::{
+        Engine, ImageCache,
+        fake::{Behaviour, FakeEngine},
+    },
     ids::PodUid,
     ledger::Ledger,
     pod::{
