@@ -41,8 +41,10 @@ fn namespace(found: &Value) -> String {
     let conditions = object::at(found, &["status", "conditions"]).and_then(Value::as_array);
     let telling =
         conditions.into_iter().flatten().find(|one| one["status"] == "True" && !str_at(one, &["message"]).is_empty());
-    telling
-        .map_or("its contents are being deleted".to_owned(), |one| super::events::one_line(str_at(one, &["message"])))
+    telling.map_or_else(
+        || "its contents are being deleted".to_owned(),
+        |one| super::events::one_line(str_at(one, &["message"])),
+    )
 }
 
 #[cfg(test)]

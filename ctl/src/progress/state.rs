@@ -96,7 +96,7 @@ fn numbered(found: &Value) -> State {
 fn pod(found: &Value) -> State {
     match str_at(found, &["status", "phase"]) {
         "Succeeded" => State::Done("succeeded".to_owned()),
-        "Failed" => State::Failed(explain::pod(found, &[]).map_or("failed".to_owned(), |reason| reason.what)),
+        "Failed" => State::Failed(explain::pod(found, &[]).map_or_else(|| "failed".to_owned(), |reason| reason.what)),
         _ => match explain::step(found, &[]) {
             ready if ready == "ready" => State::Done(ready),
             other => State::Waiting(other),
