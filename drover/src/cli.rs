@@ -31,7 +31,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
     /// Holds all state.
-    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR")]
+    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR", value_parser = absolute)]
     pub(crate) data_dir: PathBuf,
     /// Address of the API; port 0 picks a free one. [default: 127.0.0.1:6443 for up, 0.0.0.0:6443 otherwise]
     #[arg(long, value_name = "HOST:PORT")]
@@ -103,7 +103,7 @@ pub(crate) struct Up {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Uninstall {
     /// The data directory that `up` or the agent was started with.
-    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR")]
+    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR", value_parser = absolute)]
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) node: Node,
@@ -116,6 +116,11 @@ impl Server {
         let asked = self.controllers.iter().filter(|name| *name != "none");
         asked.flat_map(|name| if name == "all" { all().collect() } else { vec![name.clone()] }).collect()
     }
+}
+
+/// The engine mounts what lies in the data directory, and takes only absolute paths.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
