@@ -21,10 +21,21 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Context};
 use output::Output;
 
+/// Exit code for a command line that means nothing (`EX_USAGE`): 1 and 2 have meanings of their own in `apply` and
+/// `diff`.
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
     // Answers the shell and exits when the shell asks for completions.
     clap_complete::CompleteEnv::with_factory(Cli::command).complete();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help goes to standard output and is no failure. Nobody is left to tell when printing fails.
+            let _ = told.print();
+            return ExitCode::from(if told.use_stderr() { USAGE } else { 0 });
+        }
+    };
     let ctx = Context { access: cli.global.access(), output: Output::detect() };
     let result = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Reason, deletion,
-    events::{message, newest, one_line},
+    events::{about, message, newest, one_line},
 };
 
 /// Says what keeps a pod from being ready; `None` when nothing does, or when it has done its work.
@@ -84,10 +84,7 @@ fn waiting(pod: &Value, status: &Value, events: &[Value]) -> Option<Reason> {
     let image = str_at(status, &["image"]);
     Some(match reason {
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "RegistryUnavailable" => {
-            let pull = newest(events, object::uid(pod), &["Failed"]).map(message);
-            let because = pull
-                .filter(|_| said.is_empty() || reason == "ImagePullBackOff")
-                .map_or(because, |pull| format!(": {pull}"));
+            let because = pull_error(pod, image, &said, events).map_or(String::new(), |why| format!(": {why}"));
             Reason::problem(format!("container \"{name}\" cannot get image \"{image}\"{because}"))
                 .hint("check the name and tag of the image, and imagePullSecrets for a private registry")
         }
@@ -101,10 +98,38 @@ fn waiting(pod: &Value, status: &Value, events: &[Value]) -> Option<Reason> {
     })
 }
 
+/// Why a pull failed, without the words around it that say that it did.
+fn pull_error(pod: &Value, image: &str, said: &str, events: &[Value]) -> Option<String> {
+    let strip = |text: &str| {
+        let mut text = text.to_owned();
+        for start in [format!("Back-off pulling image \"{image}\""), format!("failed to pull image \"{image}\"")] {
+            let has_start = text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(&start));
+            if has_start {
+                text = text[start.len()..].trim_start_matches([':', ' ']).to_owned();
+            }
+        }
+        text
+    };
+    let known = Some(strip(said)).filter(|why| !why.is_empty());
+    known.or_else(|| {
+        let failed = about(events, object::uid(pod)).into_iter().rev().filter(|event| event["reason"] == "Failed");
+        failed.map(|event| strip(&message(event))).find(|why| !why.is_empty() && !why.starts_with("Error: "))
+    })
+}
+
 fn crashing(pod: &Value, status: &Value, name: &str) -> Reason {
     let last = object::at(status, &["lastState", "terminated"]);
     let code = last.and_then(|last| last["exitCode"].as_i64()).unwrap_or(0);
-    let why = last.map(|last| str_at(last, &["reason"])).filter(|why| !why.is_empty() && *why != "Error");
+    let reason = last.map_or("", |last| str_at(last, &["reason"]));
+    if matches!(reason, "ContainerCannotRun" | "StartError") {
+        let said = last.map_or(String::new(), |last| one_line(str_at(last, &["message"])));
+        // What the layers of the engine put around the cause helps nobody.
+        let said = said.rsplit_once("unable to start container process: ").map_or(said.as_str(), |(_, cause)| cause);
+        let said = said.trim_end_matches(": unknown");
+        return Reason::problem(format!("container \"{name}\" cannot be started: {said}"))
+            .hint("check the command and the image");
+    }
+    let why = Some(reason).filter(|why| !why.is_empty() && *why != "Error");
     let why = why.map_or(String::new(), |why| format!(" ({why})"));
     let restarts = status["restartCount"].as_i64().unwrap_or(0);
     Reason::problem(format!("container \"{name}\" keeps ending: exit code {code}{why}, restarted {restarts} times"))

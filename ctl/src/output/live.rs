@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Output, Text};
+use super::{Output, Style, Text};
 
 /// The lines last drawn, to be overwritten by the next ones.
 #[derive(Debug)]
@@ -44,10 +44,43 @@ impl Live {
     }
 }
 
+/// Breaks a sentence into lines that fit the terminal.
+pub(crate) fn wrap(sentence: &str, style: Style) -> Vec<Text> {
+    wrap_at(sentence, size().0.saturating_sub(1).max(20)).into_iter().map(|line| Text::styled(style, line)).collect()
+}
+
+fn wrap_at(sentence: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in sentence.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// Columns and rows of the terminal; what a terminal had in 1978 when it will not say.
 fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
         Ok(_) | Err(_) => (80, 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        assert_eq!(wrap_at("one two three four", 9), ["one two", "three", "four"]);
+        assert_eq!(wrap_at("averyveryverylongword x", 9), ["averyveryverylongword", "x"]);
+        assert_eq!(wrap_at("", 9), [""]);
     }
 }

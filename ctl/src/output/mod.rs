@@ -12,7 +12,7 @@ mod text;
 use std::io::{self, IsTerminal as _, Write as _};
 
 pub(crate) use escape::{escape, escape_line};
-pub(crate) use live::Live;
+pub(crate) use live::{Live, wrap};
 pub(crate) use table::Table;
 pub(crate) use text::{Style, Text};
 

@@ -11,7 +11,7 @@ use tokio::{
 use super::{State, Target, World, state, stuck::stuck, tree::tree};
 use crate::{
     cluster::{Cluster, Event, Query, follow},
-    output::{Live, Output, Style, Text},
+    output::{Live, Output, Style, wrap},
 };
 
 /// How often the picture is redrawn at most.
@@ -212,7 +212,7 @@ impl Watcher {
     fn draw(&mut self, states: &[Option<State>], problem: Option<&str>) -> anyhow::Result<()> {
         if self.output.is_terminal() {
             let mut lines = tree(&self.world, &self.targets);
-            lines.extend(problem.map(|problem| Text::styled(Style::Red, problem)));
+            lines.extend(problem.into_iter().flat_map(|problem| wrap(problem, Style::Red)));
             return Ok(self.live.draw(&lines)?);
         }
         for ((state, target), said) in states.iter().zip(&self.targets).zip(&mut self.said) {

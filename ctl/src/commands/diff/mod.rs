@@ -30,12 +30,11 @@ const TROUBLE: u8 = 2;
 pub(crate) async fn run(args: Args, ctx: &Context) -> anyhow::Result<u8> {
     match compare(args, ctx).await {
         Ok(differs) => Ok(u8::from(differs)),
-        // Exit code 1 means differences: an error needs another one.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some() => Err(error),
+        // Exit code 1 means differences: an error needs another one, unless only our reader went away.
         Err(error) => {
             let report = crate::failure::report(&error);
             report.lines.iter().for_each(|line| ctx.output.note(line));
-            Ok(TROUBLE)
+            Ok(if report.code == 0 { 0 } else { TROUBLE })
         }
     }
 }

@@ -67,7 +67,7 @@ fn a_container_that_waits_says_why() {
         problem: container "web" cannot get image "web:1": manifest unknown
         hint: check the name and tag of the image, and imagePullSecrets for a private registry"#]],
     );
-    let back_off = waiting("ImagePullBackOff", "Back-off pulling image");
+    let back_off = waiting("ImagePullBackOff", "Back-off pulling image \"web:1\"");
     check(
         &node,
         &back_off,
@@ -81,6 +81,26 @@ fn a_container_that_waits_says_why() {
         &waiting("CreateContainerConfigError", "secret \"s\" not found"),
         &json!([]),
         &expect![[r#"problem: container "web" cannot be created: secret "s" not found"#]],
+    );
+    let back_off =
+        waiting("ImagePullBackOff", "Back-off pulling image \"web:1\": failed to pull image \"web:1\": no such host");
+    check(
+        &node,
+        &back_off,
+        &json!([{"reason": "Failed", "message": "Error: ErrImagePull"}]),
+        &expect![[r#"
+        problem: container "web" cannot get image "web:1": no such host
+        hint: check the name and tag of the image, and imagePullSecrets for a private registry"#]],
+    );
+    let cannot_run = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 128, "reason": "ContainerCannotRun", "message": "runc create failed: unable to start container process: exec: \"/x\": no such file: unknown"}}});
+    check(
+        &node,
+        &container(&cannot_run),
+        &json!([]),
+        &expect![[r#"
+        problem: container "web" cannot be started: exec: "/x": no such file
+        hint: check the command and the image"#]],
     );
     let creating = waiting("ContainerCreating", "");
     check(
