@@ -26,7 +26,7 @@ use rows::Rows;
 #[command(after_help = "Examples:\n  droverctl get pods -o wide\n  droverctl get deploy,svc -A\n  \
     droverctl get pod/web-1 -o jsonpath='{.status.podIP}'\n  droverctl get pods -l app=web -w")]
 pub(crate) struct Args {
-    /// KIND[,KIND] [NAME...] or KIND/NAME...
+    /// `KIND[,KIND] [NAME...]` or KIND/NAME...
     #[arg(required = true, value_name = "OBJECT", add = completion::objects())]
     words: Vec<String>,
     /// wide, yaml, json, name or jsonpath=TEMPLATE

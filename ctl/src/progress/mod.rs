@@ -1,6 +1,6 @@
 //! Watching what was applied until it is there: what is seen, how far it is, how it is drawn.
 //!
-//! [`state`], [`tree`] and [`stuck`] are pure functions of a [`World`]; only [`wait`] watches and prints.
+//! [`state()`], `tree` and `stuck` are pure functions of a [`World`]; only [`wait()`] watches and prints.
 
 mod state;
 mod stuck;

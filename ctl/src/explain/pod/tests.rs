@@ -92,16 +92,6 @@ fn a_container_that_waits_says_why() {
         problem: container "web" cannot get image "web:1": no such host
         hint: check the name and tag of the image, and imagePullSecrets for a private registry"#]],
     );
-    let cannot_run = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}},
-        "lastState": {"terminated": {"exitCode": 128, "reason": "ContainerCannotRun", "message": "runc create failed: unable to start container process: exec: \"/x\": no such file: unknown"}}});
-    check(
-        &node,
-        &container(&cannot_run),
-        &json!([]),
-        &expect![[r#"
-        problem: container "web" cannot be started: exec: "/x": no such file
-        hint: check the command and the image"#]],
-    );
     let creating = waiting("ContainerCreating", "");
     check(
         &node,
@@ -126,6 +116,21 @@ fn a_container_that_waits_says_why() {
         &expect![[r#"
         problem: container "web" keeps ending: exit code 137 (OOMKilled), restarted 4 times
         hint: droverctl logs web-1 -c web --previous"#]],
+    );
+}
+
+#[test]
+fn a_container_that_cannot_be_started_says_why_without_the_engines_wrapping() {
+    let node = json!({"nodeName": "n1"});
+    let cannot_run = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 128, "reason": "ContainerCannotRun", "message": "runc create failed: unable to start container process: exec: \"/x\": no such file: unknown"}}});
+    check(
+        &node,
+        &container(&cannot_run),
+        &json!([]),
+        &expect![[r#"
+        problem: container "web" cannot be started: exec: "/x": no such file
+        hint: check the command and the image"#]],
     );
 }
 
