@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(term: serde_json::Value) -> bool {
+    fn check(term: &serde_json::Value) -> bool {
         let selector: NodeSelector = serde_json::from_value(json!({"nodeSelectorTerms": [term]})).unwrap();
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned()), ("disks".to_owned(), "4".to_owned())]);
         matches_selector(&selector, "n1", &labels)
@@ -71,20 +71,20 @@ mod tests {
 
     #[test]
     fn every_operator_means_what_kubernetes_means() {
-        assert!(check(expression("zone", "In", &["a", "b"])));
-        assert!(!check(expression("zone", "In", &["b"])));
-        assert!(check(expression("absent", "NotIn", &["x"])), "a missing label is not in any list");
-        assert!(check(expression("zone", "Exists", &[])));
-        assert!(check(expression("absent", "DoesNotExist", &[])));
-        assert!(check(expression("disks", "Gt", &["3"])));
-        assert!(!check(expression("disks", "Lt", &["4"])));
-        assert!(!check(expression("zone", "Gt", &["1"])), "a label that is no number compares with nothing");
+        assert!(check(&expression("zone", "In", &["a", "b"])));
+        assert!(!check(&expression("zone", "In", &["b"])));
+        assert!(check(&expression("absent", "NotIn", &["x"])), "a missing label is not in any list");
+        assert!(check(&expression("zone", "Exists", &[])));
+        assert!(check(&expression("absent", "DoesNotExist", &[])));
+        assert!(check(&expression("disks", "Gt", &["3"])));
+        assert!(!check(&expression("disks", "Lt", &["4"])));
+        assert!(!check(&expression("zone", "Gt", &["1"])), "a label that is no number compares with nothing");
     }
 
     #[test]
     fn fields_select_by_name_and_an_empty_term_selects_nothing() {
-        assert!(check(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]})));
-        assert!(!check(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]})));
-        assert!(!check(json!({})));
+        assert!(check(&json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]})));
+        assert!(!check(&json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]})));
+        assert!(!check(&json!({})));
     }
 }
