@@ -96,6 +96,13 @@ fn with_nulls(status: &PodStatus) -> serde_json::Value {
             map.entry(field).or_insert(serde_json::Value::Null);
         }
     }
+    // Conditions are merged by type, each with what it said before.
+    let conditions = value.get_mut("conditions").and_then(serde_json::Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+        for field in ["reason", "message"] {
+            condition.entry(field).or_insert(serde_json::Value::Null);
+        }
+    }
     value
 }
 
@@ -106,5 +113,21 @@ fn classify(error: kube::Error) -> PodApiError {
         kube::Error::Api(status) if status.code == 409 => PodApiError::Gone,
         kube::Error::Api(status) => PodApiError::Failed(status.message.clone()),
         other => PodApiError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_turned_true_takes_back_its_reason_and_message() {
+        let status: PodStatus =
+            serde_json::from_value(serde_json::json!({"conditions": [{"type": "Ready", "status": "True"}]})).unwrap();
+        let patch = with_nulls(&status);
+        assert_eq!(
+            patch["conditions"],
+            serde_json::json!([{"type": "Ready", "status": "True", "reason": null, "message": null}])
+        );
     }
 }
