@@ -1,7 +1,7 @@
 //! Bad input gets Kubernetes' error with the field path, or the condition on the object, and nothing else suffers.
 
 use anyhow::{Result, ensure};
-use drover_tests::{Cluster, Store, engine_tests_enabled, eventually, run};
+use drover_tests::{Cluster, Store, eventually, on_both_stores, run};
 
 /// What is applied, and what the refusal must say.
 const REFUSED: [(&str, &str, &str); 9] = [
@@ -57,12 +57,14 @@ fn merge(target: &mut serde_json::Value, change: serde_json::Value) {
     }
 }
 
-#[tokio::test]
-async fn malformed_objects_are_refused_with_their_field_and_nothing_is_stored() -> Result<()> {
-    if !engine_tests_enabled("malformed_objects_are_refused_with_their_field_and_nothing_is_stored") {
-        return Ok(());
-    }
-    let cluster = Cluster::start(Store::Embedded).await?;
+on_both_stores! {
+    malformed_objects_are_refused_with_their_field_and_nothing_is_stored,
+    what_cannot_run_says_why_on_the_object,
+    containers_that_are_not_ours_are_never_touched,
+}
+
+async fn malformed_objects_are_refused_with_their_field_and_nothing_is_stored(store: Store) -> Result<()> {
+    let cluster = Cluster::start(store).await?;
     for (what, change, said) in REFUSED {
         let refused = cluster.kubectl_with(&["create", "-f", "-"], &deployment(change)?).await?;
         let text = refused.failure()?;
@@ -73,12 +75,8 @@ async fn malformed_objects_are_refused_with_their_field_and_nothing_is_stored() 
     Ok(())
 }
 
-#[tokio::test]
-async fn what_cannot_run_says_why_on_the_object() -> Result<()> {
-    if !engine_tests_enabled("what_cannot_run_says_why_on_the_object") {
-        return Ok(());
-    }
-    let cluster = Cluster::start(Store::Embedded).await?;
+async fn what_cannot_run_says_why_on_the_object(store: Store) -> Result<()> {
+    let cluster = Cluster::start(store).await?;
     let pod = |name: &str, container: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: c, {container}}}\n"
@@ -117,12 +115,8 @@ async fn what_cannot_run_says_why_on_the_object() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn containers_that_are_not_ours_are_never_touched() -> Result<()> {
-    if !engine_tests_enabled("containers_that_are_not_ours_are_never_touched") {
-        return Ok(());
-    }
-    let mut cluster = Cluster::start(Store::Embedded).await?;
+async fn containers_that_are_not_ours_are_never_touched(store: Store) -> Result<()> {
+    let mut cluster = Cluster::start(store).await?;
     let label = format!("dev.drover.cluster={}", cluster.name()?);
     // Our labels and our way of naming, but not in our ledger.
     let name = format!("drover_c_lookalike_default_{:08x}_0", rand::random::<u32>());

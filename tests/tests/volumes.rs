@@ -11,7 +11,11 @@ use kube::Api;
 const HELLO_DATA: &str = include_str!("../../manifests/hello-data.yaml");
 const DOCKER_VOLUME: &str = include_str!("../../manifests/docker-volume.yaml");
 
-on_both_stores! { a_claim_keeps_its_data_until_it_is_deleted, a_retained_volume_outlives_its_claim }
+on_both_stores! {
+    a_claim_keeps_its_data_until_it_is_deleted,
+    a_retained_volume_outlives_its_claim,
+    a_class_of_a_docker_driver_gives_a_docker_volume,
+}
 
 async fn put(cluster: &Cluster, content: &str) -> Result<()> {
     let url = format!("{}data/file", cluster.service_url("hello-data").await?);
@@ -88,12 +92,8 @@ async fn a_retained_volume_outlives_its_claim(store: Store) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_class_of_a_docker_driver_gives_a_docker_volume() -> Result<()> {
-    if !drover_tests::engine_tests_enabled("a_class_of_a_docker_driver_gives_a_docker_volume") {
-        return Ok(());
-    }
-    let cluster = Cluster::start(Store::Embedded).await?;
+async fn a_class_of_a_docker_driver_gives_a_docker_volume(store: Store) -> Result<()> {
+    let cluster = Cluster::start(store).await?;
     cluster.apply(DOCKER_VOLUME).await?;
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/docker-volume", "--timeout=120s"]).await?.success()?;
     let read = cluster.kubectl(&["exec", "docker-volume", "--", "/busybox", "cat", "/data/file"]).await?.success()?;

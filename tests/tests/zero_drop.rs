@@ -1,7 +1,7 @@
 //! A roll of twenty replicas under a thousand requests a second drops none, for an application that exits at once.
 
 use anyhow::{Result, ensure};
-use drover_tests::{Cluster, Load, Store, engine_tests_enabled};
+use drover_tests::{Cluster, Load, Store, on_both_stores};
 
 /// The issue's number.
 const REQUESTS_MIN: u64 = 100_000;
@@ -34,12 +34,12 @@ spec:
   ports: [{port: 80, targetPort: http}]
 ";
 
-#[tokio::test]
-async fn a_roll_of_twenty_replicas_under_load_drops_no_request() -> Result<()> {
-    if !engine_tests_enabled("a_roll_of_twenty_replicas_under_load_drops_no_request") {
-        return Ok(());
-    }
-    let cluster = Cluster::start(Store::Embedded).await?;
+on_both_stores! {
+    a_roll_of_twenty_replicas_under_load_drops_no_request,
+}
+
+async fn a_roll_of_twenty_replicas_under_load_drops_no_request(store: Store) -> Result<()> {
+    let cluster = Cluster::start(store).await?;
     cluster.apply(MANIFEST).await?;
     cluster.rolled_out("roll").await?;
     let load = Load::start(&cluster.service_url("roll").await?, 1_000, REQUESTS_MIN)?;
