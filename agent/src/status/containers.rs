@@ -61,12 +61,21 @@ fn current_and_last(
         },
         Some(Phase::Created | Phase::Unknown) | None => match &state.last_end {
             // Done before the agent or the engine lost its container: stays done.
-            Some(end) if state.attempts.is_empty() && state.setback.is_none() && stays_ended(spec, container, end) => {
+            Some(end)
+                if state.attempts.is_empty()
+                    && state.setback.is_none()
+                    && (over(input) || stays_ended(spec, container, end)) =>
+            {
                 (terminated(end), None)
             }
             Some(_) | None => (not_started(input, container, state), before),
         },
     }
+}
+
+/// Whether nothing of the pod starts again.
+fn over(input: &StatusInput<'_>) -> bool {
+    input.observed.termination.is_some() || input.observed.finished
 }
 
 fn previous_end(state: &ContainerState) -> Option<&End> {
@@ -93,7 +102,7 @@ fn waiting_to_restart(
     state: &ContainerState,
     end: &End,
 ) -> Option<ApiState> {
-    if stays_ended(spec, container, end) || input.observed.termination.is_some() || input.observed.finished {
+    if stays_ended(spec, container, end) || over(input) {
         return None;
     }
     if let Some(setback) = &state.setback {

@@ -15,6 +15,10 @@ use crate::pod::{
     observed::{Attempt, ContainerState, Hook, Observed, Phase, Stage},
 };
 
+/// A container that is restarted while its pod goes on gets at least this long, whatever its grace says (kubelet's
+/// minimumGracePeriodInSeconds): it ends by a signal and is seen to end, so that its back-off counts.
+const RESTART_GRACE_MIN_SECS: i64 = 2;
+
 pub(super) fn plan_run(spec: &PodSpec, observed: &Observed, now: Timestamp, plan: &mut Plan) {
     if may_begin(&observed.network, now, plan) {
         plan.push(Action::EnsureNetwork);
@@ -202,6 +206,7 @@ fn plan_stop_wanted(
         None
     };
     if let Some((grace_secs, message)) = wanted {
+        let grace_secs = grace_secs.max(RESTART_GRACE_MIN_SECS);
         plan.push(Action::BeginStop { container: name.clone(), grace_secs, message });
     }
 }

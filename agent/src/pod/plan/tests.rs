@@ -204,6 +204,21 @@ fn restarts_follow_the_policy_and_the_back_off() {
 }
 
 #[test]
+fn a_restart_without_grace_still_ends_by_a_signal_so_that_its_back_off_counts() {
+    let sick = ContainerState { probes: Verdicts { liveness: Some(false), ..Default::default() }, ..running() };
+    let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [{"name": "app", "image": "web:1",
+        "livenessProbe": {"tcpSocket": {"port": 1}}}]});
+    check(
+        spec,
+        ready(vec![("app", sick)]),
+        50,
+        expect![[r#"
+        {"BeginStop":{"container":"app","grace_secs":2,"message":"Container app failed liveness probe, will be restarted"}}
+    "#]],
+    );
+}
+
+#[test]
 fn a_container_that_must_go_is_stopped_with_its_reason() {
     let sick = ContainerState { probes: Verdicts { liveness: Some(false), ..Default::default() }, ..running() };
     let spec = json!({"terminationGracePeriodSeconds": 20, "containers": [{"name": "app", "image": "web:1",
