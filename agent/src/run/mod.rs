@@ -41,6 +41,9 @@ use crate::{
 /// Between two tries of a step of the start that depends on others.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// How long the node waits for its engine's first word before it joins without it.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+
 /// Runs the agent until `shutdown`.
 ///
 /// # Errors
@@ -62,8 +65,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let beat = tokio::spawn(beat);
 
     let start = async {
-        let info = engine_info(engine.as_ref()).await;
-        registered(&config.client, &identity, &info).await;
+        // A node whose engine does not answer still joins, and says so: the reporter fills in what is missing later.
+        let first = tokio::time::timeout(FIRST_ANSWER, engine.info()).await;
+        let first = first.ok().and_then(Result::ok).unwrap_or_default();
+        registered(&config.client, &identity, &first).await;
         let reporter = NodeReporter {
             identity: identity.clone(),
             engine: Arc::clone(&engine),
@@ -72,7 +77,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             network_trouble: trouble_rx,
             clock: clock.clone(),
         };
-        let reporter = tokio::spawn(reporter.run(config.client.clone(), info.clone(), shutdown.clone()));
+        let reporter = tokio::spawn(reporter.run(config.client.clone(), first.clone(), shutdown.clone()));
+        let info = if first.version.is_empty() { engine_info(engine.as_ref()).await } else { first };
+        registered(&config.client, &identity, &info).await;
         let pod_cidr = pod_cidr(&config.client, &config.node_name, &shutdown).await;
         let informers = Informers::spawn(&config, &shutdown);
         let (owner, ledger) = (&owner, &ledger);
