@@ -61,6 +61,7 @@ on_both_stores! {
     malformed_objects_are_refused_with_their_field_and_nothing_is_stored,
     what_cannot_run_says_why_on_the_object,
     containers_that_are_not_ours_are_never_touched,
+    an_engine_that_is_down_is_said_on_the_node_and_the_api_serves,
 }
 
 async fn malformed_objects_are_refused_with_their_field_and_nothing_is_stored(store: Store) -> Result<()> {
@@ -111,6 +112,16 @@ async fn what_cannot_run_says_why_on_the_object(store: Store) -> Result<()> {
         let described = cluster.kubectl(&["describe", "pod", "never-ready"]).await?.success()?;
         let said = described.contains("Readiness probe failed: HTTP probe failed with statuscode: 404");
         Ok(if said { Ok(()) } else { Err(described) })
+    })
+    .await
+}
+
+async fn an_engine_that_is_down_is_said_on_the_node_and_the_api_serves(store: Store) -> Result<()> {
+    let cluster = Cluster::start_with(store, &["--docker", "unix:///nonexistent.sock"]).await?;
+    let path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].reason}";
+    eventually("the node saying that its engine is down", async || {
+        let said = cluster.kubectl(&["get", "nodes", "-o", path]).await?.success()?;
+        Ok(if said == "RuntimeUnhealthy" { Ok(()) } else { Err(said) })
     })
     .await
 }
