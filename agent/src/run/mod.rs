@@ -78,8 +78,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             clock: clock.clone(),
         };
         let reporter = tokio::spawn(reporter.run(config.client.clone(), first.clone(), shutdown.clone()));
-        let info = if first.version.is_empty() { engine_info(engine.as_ref()).await } else { first };
-        registered(&config.client, &identity, &info).await;
+        let info = if first.version.is_empty() {
+            let info = engine_info(engine.as_ref()).await;
+            registered(&config.client, &identity, &info).await;
+            info
+        } else {
+            first
+        };
         let pod_cidr = pod_cidr(&config.client, &config.node_name, &shutdown).await;
         let informers = Informers::spawn(&config, &shutdown);
         let (owner, ledger) = (&owner, &ledger);

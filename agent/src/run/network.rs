@@ -56,7 +56,7 @@ impl NetworkParts<'_> {
         self.start_proxy(informers, network.host_ports(), applied, shutdown);
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
-        feed(informers, shutdown, move |informers| {
+        feed(informers, watch::channel(()).1, shutdown, move |informers| {
             let input = DnsInput { services: informers.services.list(), slices: informers.slices.list() };
             input_tx.send_replace(Some(input));
         });
@@ -166,34 +166,17 @@ impl NetworkParts<'_> {
         };
         let (input_tx, input_rx) = watch::channel(None);
         tokio::spawn(proxy::run(config, input_rx, applied, shutdown.clone()));
-        let mut wake = host_ports.clone();
-        let ports = host_ports;
-        let send = move |informers: &Informers| {
+        let wake = host_ports.clone();
+        feed(informers, wake, shutdown, move |informers| {
             // The revision is read first: the objects are then at least that new.
             let revision = informers.slices.state().revision;
             let input = ProxyInput {
                 services: informers.services.list(),
                 slices: informers.slices.list(),
-                host_ports: ports.borrow().clone(),
+                host_ports: host_ports.borrow().clone(),
                 revision,
             };
             input_tx.send_replace(Some(input));
-        };
-        let (informers, shutdown) = (informers.handles(), shutdown.clone());
-        tokio::spawn(async move {
-            informers.services.synced().await;
-            informers.slices.synced().await;
-            let (mut services, mut slices) = (informers.services.subscribe(), informers.slices.subscribe());
-            loop {
-                send(&informers);
-                // Cancel-safe: watches and a token.
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    Ok(()) = services.changed() => {}
-                    Ok(()) = slices.changed() => {}
-                    Ok(()) = wake.changed() => {}
-                }
-            }
         });
     }
 
@@ -210,8 +193,14 @@ impl NetworkParts<'_> {
     }
 }
 
-/// Passes Services and slices on at every change, once both are complete.
-fn feed(informers: &Informers, shutdown: &CancellationToken, send: impl Fn(&Informers) + Send + 'static) {
+/// Passes Services and slices on at every change of theirs or of `wake`, once both are complete. A `wake` without a
+/// sender never changes.
+fn feed<T: Send + Sync + 'static>(
+    informers: &Informers,
+    mut wake: watch::Receiver<T>,
+    shutdown: &CancellationToken,
+    send: impl Fn(&Informers) + Send + 'static,
+) {
     let (informers, shutdown) = (informers.handles(), shutdown.clone());
     tokio::spawn(async move {
         informers.services.synced().await;
@@ -224,6 +213,7 @@ fn feed(informers: &Informers, shutdown: &CancellationToken, send: impl Fn(&Info
                 () = shutdown.cancelled() => return,
                 Ok(()) = services.changed() => {}
                 Ok(()) = slices.changed() => {}
+                Ok(()) = wake.changed() => {}
             }
         }
     });
