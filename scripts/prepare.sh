@@ -8,14 +8,14 @@ set -euo pipefail
 purpose=${1:?say what for: build, demo or test}
 
 # command or file that must be there : Debian package that brings it
-build=("cc:build-essential" "protoc:protobuf-compiler")
+build=("cc:build-essential" "protoc:protobuf-compiler" "/usr/include/google/protobuf/descriptor.proto:libprotobuf-dev")
 demo=("${build[@]}" "dockerd:docker.io" "nft:nftables" "iptables:iptables" "curl:curl")
 test=("${demo[@]}" "etcd:etcd-server" "git:git" "/bin/busybox:busybox-static")
 declare -n wanted=$purpose
 
 missing=()
 for want in "${wanted[@]}"; do
-  command -v "${want%%:*}" >/dev/null 2>&1 || missing+=("${want##*:}")
+  command -v "${want%%:*}" >/dev/null 2>&1 || [ -e "${want%%:*}" ] || missing+=("${want##*:}")
 done
 if [ "$purpose" != build ] && ! command -v docker >/dev/null 2>&1; then
   missing+=("docker-cli" )
