@@ -23,3 +23,5 @@ pub mod openapi;
 
 pub mod object;
 pub mod status;
+
+pub mod mutants;
