@@ -24,5 +24,5 @@ mod tokens;
 pub mod tunnel;
 pub mod volatile;
 
-pub use server::{Config, Error, Handle, LocalService, TlsError, start};
+pub use server::{Config, Error, Handle, InProcess, InProcessConfig, LocalService, TlsError, start};
 pub use tokens::KeyError;

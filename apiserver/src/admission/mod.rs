@@ -114,6 +114,13 @@ pub struct Settings {
     pub node_ports: std::ops::RangeInclusive<u16>,
 }
 
+impl Settings {
+    /// The first address of the Service network, which is that of `default/kubernetes`.
+    pub(crate) fn first_address(&self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::from(u32::from(self.service_cidr.0) + 1)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { service_cidr: (std::net::Ipv4Addr::new(10, 96, 0, 0), 16), node_ports: 30000..=32767 }

@@ -9,7 +9,8 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
@@ -35,6 +36,11 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (out of file descriptors): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A byte stream with a client at its other end.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for T {}
 
 /// Everything an accept loop needs.
 #[derive(Clone)]
@@ -68,7 +74,10 @@ impl Acceptor {
             tokio::select! {
                 () = self.leaving.cancelled() => return, // cancel-safe: a token stays cancelled
                 accepted = listener.accept() => match accepted { // cancel-safe: documented so
-                    Ok((stream, _)) => self.spawn(stream, slot),
+                    Ok((stream, peer)) => match stream.set_nodelay(true) {
+                        Ok(()) => self.spawn(stream, slot),
+                        Err(error) => tracing::debug!(%peer, %error, "the peer has gone already"),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -78,7 +87,14 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    /// Serves one connection that somebody else accepted, unless too many are served.
+    pub(super) fn serve<T: Connection>(self, stream: T) {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            self.spawn(stream, slot);
+        }
+    }
+
+    fn spawn<T: Connection>(&self, stream: T, slot: OwnedSemaphorePermit) {
         let acceptor = self.clone();
         self.tasks.spawn(async move {
             let _slot = slot;
@@ -90,17 +106,16 @@ impl Acceptor {
         });
     }
 
-    async fn connection(self, stream: TcpStream) {
-        let peer = stream.peer_addr().ok();
+    async fn connection<T: Connection>(self, stream: T) {
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::debug!(?peer, %error, "handshake failed");
+                tracing::debug!(%error, "handshake failed");
                 return;
             }
         };
         let Ok(user) = peer_user(&stream) else {
-            tracing::debug!(?peer, "client certificate does not name a user");
+            tracing::debug!("client certificate does not name a user");
             return;
         };
         let caller = Caller::Connection(user.map(Arc::new));
@@ -117,18 +132,17 @@ impl Acceptor {
             () = self.leaving.cancelled() => connection.as_mut().graceful_shutdown(), // cancel-safe
         }
         if let Err(error) = connection.await {
-            tracing::debug!(?peer, error, "connection ended badly");
+            tracing::debug!(error, "connection ended badly");
         }
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        stream.set_nodelay(true)?;
+    async fn handshake<T: Connection>(&self, stream: T) -> io::Result<TlsStream<T>> {
         timeout(PATIENCE, self.tls.accept(stream)).await?
     }
 }
 
 /// Returns the user of a client certificate, `None` without one.
-fn peer_user(stream: &TlsStream<TcpStream>) -> Result<Option<User>, ()> {
+fn peer_user<T>(stream: &TlsStream<T>) -> Result<Option<User>, ()> {
     let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
     authn::user_of(certificate).map(Some).ok_or(())
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Plan;
 use crate::{
     authn::Authenticator,
     authz::Authorizer,
@@ -14,7 +13,7 @@ use crate::{
     health::Health,
     metrics::{Requests, Usage},
     objects::Objects,
-    registry::{Registry, System},
+    registry::{Environment, Registry},
     rest,
     reviews::Reviews,
     streams::Streams,
@@ -24,7 +23,8 @@ use crate::{
 
 /// What the front is built from.
 pub(super) struct Parts<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) url: &'a str,
+    pub(super) environment: &'a Arc<dyn Environment>,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) tokens: Tokens,
     pub(super) tunnels: &'a Arc<Tunnels>,
@@ -34,7 +34,7 @@ pub(super) struct Parts<'a> {
 
 /// Puts the front together from its parts.
 pub(super) fn build_front(parts: Parts<'_>) -> Front {
-    let Parts { plan, registry, tokens, tunnels, tasks, shutdown } = parts;
+    let Parts { url, environment, registry, tokens, tunnels, tasks, shutdown } = parts;
     let objects: Arc<dyn Objects> = registry.clone();
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
     let tokens = Arc::new(tokens);
@@ -44,9 +44,13 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
         authorizer: Arc::clone(&authorizer),
         health: Arc::new(Health::default()),
-        discovery: Discovery::new(plan.url.trim_start_matches("https://")),
+        discovery: Discovery::new(url.trim_start_matches("https://")),
         resources: Arc::new(move |user, info, request| rest::route(Arc::clone(&state), user, info, request).boxed()),
-        usage: Usage { objects: Arc::clone(&objects), tunnels: Arc::clone(tunnels), environment: Arc::new(System) },
+        usage: Usage {
+            objects: Arc::clone(&objects),
+            tunnels: Arc::clone(tunnels),
+            environment: Arc::clone(environment),
+        },
         requests: Requests::default(),
         streams: Streams { objects, tunnels: Arc::clone(tunnels), tasks: tasks.clone(), shutdown: shutdown.clone() },
         reviews: Reviews { authorizer, tokens: Arc::clone(&tokens) },

@@ -5,6 +5,8 @@
 mod accept;
 mod assemble;
 mod config;
+mod core;
+mod in_process;
 mod local;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -26,20 +28,21 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::Config;
+pub use in_process::{InProcess, InProcessConfig};
 pub use local::LocalService;
 pub use tls::Error as TlsError;
 
 use accept::Acceptor;
-use assemble::{Parts, build_front};
+use core::{Core, CoreConfig};
 
 use crate::{
-    admission::{Admission, Settings},
+    admission::Settings,
     bootstrap,
     front::Front,
     pki::{self, Pki, ServerNames},
     registry::{Registry, System},
     request::User,
-    tokens::{KeyError, Tokens},
+    tokens::KeyError,
     tunnel::Tunnels,
 };
 
@@ -116,26 +119,17 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     let pki_dir = config.data_dir.join("pki");
     let pki = Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?;
     let tls = tls::config(&pki).map_err(Error::Tls)?;
-    // The registry outlives the listeners, so that writes in flight at the end are answered.
-    let backstage = CancellationToken::new();
-    let guard = backstage.clone().drop_guard();
-    let settings = Settings { service_cidr: plan.service_cidr, node_ports: config.node_port_range.clone() };
-    let (registry, registry_tasks) =
-        Registry::start(Arc::clone(&config.backend), Arc::new(System), Admission::new(settings), backstage.clone())
-            .await
-            .map_err(Error::Store)?;
-    bootstrap::ensure(&registry, plan.api_service).await.map_err(Error::Bootstrap)?;
-    if let Some(address) = plan.advertised {
-        bootstrap::publish(&registry, address).await.map_err(Error::Bootstrap)?;
-    }
-    let (tasks, abort) = (TaskTracker::new(), CancellationToken::new());
-    let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
-    let tokens =
-        Tokens::new(pki.token_key_pem(), registry.clone(), Arc::new(System), &plan.url).map_err(Error::TokenKey)?;
-    let parts =
-        Parts { plan: &plan, registry: &registry, tokens, tunnels: &tunnels, tasks: &tasks, shutdown: &shutdown };
-    let front = Arc::new(build_front(parts));
-    registry.set_authorizer(&front.authorizer);
+    let core = CoreConfig {
+        backend: Arc::clone(&config.backend),
+        environment: Arc::new(System),
+        settings: plan.settings.clone(),
+        url: plan.url.clone(),
+        token_key_pem: pki.token_key_pem().to_owned(),
+        advertised: plan.advertised,
+    };
+    let core = Core::start(core, &shutdown).await?;
+    let Core { front, registry, tunnels, tasks, registry_tasks, backstage } = core;
+    let abort = CancellationToken::new();
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
     let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
     write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
@@ -147,9 +141,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     }
     inner.tasks.spawn(Arc::clone(&inner).renew_certificates(shutdown.clone()));
     inner.front.health.set_ready();
-    let ending = Ending { shutdown, abort, backstage, registry_tasks };
+    let ending = Ending { shutdown, abort, backstage: backstage.disarm(), registry_tasks };
     let supervisor = tokio::spawn(ending.run(Arc::clone(&inner)));
-    guard.disarm();
     Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, tunnels, inner, supervisor })
 }
 
@@ -251,9 +244,7 @@ impl Ending {
 struct Plan {
     url: String,
     names: ServerNames,
-    service_cidr: (Ipv4Addr, u8),
-    /// First address of the Service network.
-    api_service: Ipv4Addr,
+    settings: Settings,
     /// Where pods reach this server, when that is known.
     advertised: Option<SocketAddr>,
 }
@@ -268,9 +259,12 @@ impl Plan {
         }
         let first = *listening.first().ok_or_else(|| Error::Config("there is no listener".to_owned()))?;
         let url_host = if first.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { first.ip() };
-        let api_service = Ipv4Addr::from(u32::from(service_cidr.0) + 1);
-        let addresses =
-            listening.iter().map(SocketAddr::ip).chain(config.advertise_address).chain([api_service.into()]);
+        let settings = Settings { service_cidr, node_ports: config.node_port_range.clone() };
+        let addresses = listening
+            .iter()
+            .map(SocketAddr::ip)
+            .chain(config.advertise_address)
+            .chain([settings.first_address().into()]);
         let advertised = match config.advertise_address {
             Some(address) => Some(SocketAddr::new(address, first.port())),
             None => listening.iter().copied().find(|address| is_reachable(address.ip())),
@@ -278,8 +272,7 @@ impl Plan {
         Ok(Self {
             url: format!("https://{}", SocketAddr::new(url_host, first.port())),
             names: pki::server_names(addresses),
-            service_cidr,
-            api_service,
+            settings,
             advertised,
         })
     }

@@ -1,0 +1,83 @@
+//! What answers requests, without keys on disk and without sockets: registry, authorisation, front, tunnels.
+//!
+//! Both forms of a server, with sockets and within a process, are this core behind different doors.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use drover_store::Backend;
+use tokio::task::JoinHandle;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    Error,
+    assemble::{Parts, build_front},
+};
+use crate::{
+    admission::{Admission, Settings},
+    bootstrap,
+    front::Front,
+    registry::{Environment, Registry},
+    tokens::Tokens,
+    tunnel::Tunnels,
+};
+
+/// What a core is built from.
+pub(super) struct CoreConfig {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) environment: Arc<dyn Environment>,
+    pub(super) settings: Settings,
+    /// `https://host:port`, for discovery and tokens.
+    pub(super) url: String,
+    /// Signs service account tokens: P-256, PKCS#8 PEM.
+    pub(super) token_key_pem: String,
+    /// Where pods reach this server, when that is known.
+    pub(super) advertised: Option<SocketAddr>,
+}
+
+/// A server's inside. The registry outlives the doors, so that writes in flight at the end are answered.
+pub(super) struct Core {
+    pub(super) front: Arc<Front>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) tunnels: Arc<Tunnels>,
+    pub(super) tasks: TaskTracker,
+    pub(super) registry_tasks: Vec<JoinHandle<()>>,
+    /// Ends the registry.
+    pub(super) backstage: DropGuard,
+}
+
+impl Core {
+    /// Opens the registry, makes the built-in objects and puts the front together.
+    pub(super) async fn start(config: CoreConfig, shutdown: &CancellationToken) -> Result<Self, Error> {
+        let CoreConfig { backend, environment, settings, url, token_key_pem, advertised } = config;
+        let api_service = settings.first_address();
+        let backstage = CancellationToken::new();
+        let guard = backstage.clone().drop_guard();
+        let (registry, registry_tasks) =
+            Registry::start(backend, Arc::clone(&environment), Admission::new(settings), backstage)
+                .await
+                .map_err(Error::Store)?;
+        bootstrap::ensure(&registry, api_service).await.map_err(Error::Bootstrap)?;
+        if let Some(address) = advertised {
+            bootstrap::publish(&registry, address).await.map_err(Error::Bootstrap)?;
+        }
+        let tasks = TaskTracker::new();
+        let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
+        let tokens =
+            Tokens::new(&token_key_pem, registry.clone(), Arc::clone(&environment), &url).map_err(Error::TokenKey)?;
+        let parts = Parts {
+            url: &url,
+            environment: &environment,
+            registry: &registry,
+            tokens,
+            tunnels: &tunnels,
+            tasks: &tasks,
+            shutdown,
+        };
+        let front = Arc::new(build_front(parts));
+        registry.set_authorizer(&front.authorizer);
+        Ok(Self { front, registry, tunnels, tasks, registry_tasks, backstage: guard })
+    }
+}
