@@ -47,7 +47,7 @@ async fn a_roll_of_twenty_replicas_under_load_drops_no_request(store: Store) -> 
     cluster.rolled_out("roll").await?;
     cluster.answers("roll", "version 2").await?;
     let report = load.finish().await?;
-    println!("{}", report.json);
+    eprintln!("{}", report.json);
     ensure!(report.failed == 0, "requests failed: {}", report.json);
     ensure!(report.sent >= REQUESTS_MIN, "too few requests: {}", report.json);
     ensure!(report.json["answers"]["1"].is_u64() && report.json["answers"]["2"].is_u64(), "{}", report.json);
