@@ -1,9 +1,9 @@
 //! What the writer does between commits: compact when it is due, and get space back when the disk is full.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::disk::io_error;
 use super::shared::closed;

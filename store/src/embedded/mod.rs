@@ -1,33 +1,35 @@
-//! The embedded backend: a redb file in a directory of its own, one writer thread, history with compaction.
+//! The embedded backend: a redb file in a directory of its own, one writer, history with compaction.
 //!
 //! Owns durability on one machine: a write is acknowledged after the sync that covers it, never before, and after a
 //! failed sync nothing is acknowledged any more. May not be opened twice on one directory.
 
 mod disk;
+mod inline;
 mod maintenance;
+mod open;
 mod read;
 mod schema;
 mod shared;
+mod simulated;
 mod space;
 mod tail;
+mod thread;
 mod watch;
 mod write;
 mod writer;
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use self::disk::{Directory, Disk};
-use self::schema::{FORMAT, LOG, META, META_FORMAT, VERSIONS};
+use self::inline::Inline;
+use self::open::{open_database, open_writer};
 use self::shared::{Shared, closed};
-use self::space::{Guarded, SpaceState};
+pub use self::simulated::{Failure, SimulatedDisk, Unsynced};
+use self::space::SpaceState;
 use self::writer::{Job, Writer};
 use crate::{
     Backend, ChangeStream, Error, Health, KeyValue, Operation, Range, RangeResult, Retention, Revision, State,
@@ -61,9 +63,17 @@ impl Default for Options {
 pub struct Embedded {
     shared: Arc<Shared>,
     space: Arc<SpaceState>,
-    jobs: mpsc::Sender<Job>,
+    driver: Driver,
     queue: Arc<Semaphore>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Who takes the writer's steps.
+#[derive(Debug)]
+enum Driver {
+    /// A thread of its own, so that many writers share a sync.
+    Thread(thread::Handle),
+    /// Whoever calls.
+    Inline(Inline),
 }
 
 impl Embedded {
@@ -82,42 +92,44 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::open`], but for the lock, which is the disk's.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Self>, Error> {
-        let space = Arc::new(SpaceState::default());
-        let database = open_database(&disk, &space, options.cache_bytes)?;
-        let (health, purging) = inspect(&database)?;
-        if let Err(err) = disk.reserve() {
-            tracing::warn!(error = %err, "no space can be set aside; the store accepts only deletes for now");
-            space.enter_full();
-        }
-        let shared = Arc::new(Shared::new(database, health));
-        let (jobs, inbox) = mpsc::channel();
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            disk,
-            space: Arc::clone(&space),
-            jobs: inbox,
-            retention: options.retention,
-            cache_bytes: options.cache_bytes,
-            purging,
-            freed: true,
-            shrink_at: Instant::now(),
-            last_batch_len: 0,
-            last_commit_took: Duration::ZERO,
-        };
-        let writer =
-            spawn(writer, Arc::clone(&shared)).map_err(|err| Error::Broken(format!("writer thread: {err}")))?;
+        let writer = open_writer(disk, options, false)?;
+        Self::start(writer, |writer| {
+            let thread = thread::Handle::spawn(writer, options.retention);
+            Ok(Driver::Thread(thread.map_err(|err| Error::Broken(format!("writer thread: {err}")))?))
+        })
+    }
+
+    /// Opens the store on a given disk without a thread: every call does its work before it returns, and maintenance
+    /// runs when [`Embedded::tick`] is called. For simulations; the steps are those that the thread takes.
+    ///
+    /// # Errors
+    /// As [`Embedded::open_on`].
+    pub fn open_inline(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Self>, Error> {
+        let writer = open_writer(disk, options, true)?;
+        Self::start(writer, |writer| Ok(Driver::Inline(Inline::new(writer))))
+    }
+
+    fn start(writer: Writer, drive: impl FnOnce(Writer) -> Result<Driver, Error>) -> Result<Arc<Self>, Error> {
+        let (shared, space) = (Arc::clone(&writer.shared), Arc::clone(&writer.space));
         let queue = Arc::new(Semaphore::new(QUEUE_KIB as usize));
-        Ok(Arc::new(Self { shared, space, jobs, queue, writer: Mutex::new(Some(writer)) }))
+        Ok(Arc::new(Self { shared, space, driver: drive(writer)?, queue }))
+    }
+
+    /// One round of maintenance of a store opened by [`Embedded::open_inline`]: looks for space when the disk is full,
+    /// compacts when it is due, removes what was compacted. The owner calls it every [`Retention::interval`], and every
+    /// second while [`State::Full`]. Does nothing for a store with a thread, which does it by itself.
+    pub fn tick(&self) {
+        match &self.driver {
+            Driver::Inline(inline) if self.shared.check().is_ok() => inline.tick(),
+            Driver::Inline(_) | Driver::Thread(_) => {}
+        }
     }
 
     /// Ends the store: waits for the writes handed in before, then gives files and lock up. Later calls fail.
     pub fn close(&self) {
-        // The writer may have ended already, by a failure.
-        drop(self.jobs.send(Job::Stop));
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            // It cannot panic: its loop catches panics.
-            drop(writer.join());
+        match &self.driver {
+            Driver::Thread(thread) => thread.stop(),
+            Driver::Inline(_) => {}
         }
         self.shared.end(closed());
         drop(self.shared.database_mut().take());
@@ -136,7 +148,10 @@ impl Embedded {
 
     async fn submit<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
         self.shared.check()?;
-        self.jobs.send(job).map_err(|_| self.ended())?;
+        match &self.driver {
+            Driver::Thread(thread) => thread.send(job),
+            Driver::Inline(inline) => inline.serve(job),
+        }
         answer.await.map_err(|_| self.ended())?
     }
 
@@ -159,8 +174,7 @@ impl Backend for Embedded {
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.read(|snapshot| snapshot.range(&range))).await
+        self.shared.read_at_length(move |snapshot| snapshot.range(&range)).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error> {
@@ -189,74 +203,6 @@ impl Backend for Embedded {
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Compact { revision, reply }, answer).await
     }
-}
-
-/// Opens the data file on `disk`, making it when there is none.
-fn open_database(disk: &Arc<dyn Disk>, space: &Arc<SpaceState>, cache_bytes: usize) -> Result<Database, Error> {
-    let io_error = |err| disk::io_error("data file", &err);
-    let file = match disk.open().map_err(io_error)? {
-        Some(file) => file,
-        None => {
-            let file = Guarded::new(disk.create().map_err(io_error)?, Arc::clone(disk), Arc::clone(space));
-            create_database(file)?;
-            disk.publish().map_err(io_error)?;
-            disk.open().map_err(io_error)?.ok_or_else(|| Error::Broken("the data file vanished".to_owned()))?
-        }
-    };
-    let guarded = Guarded::new(file, Arc::clone(disk), Arc::clone(space));
-    let database =
-        Database::builder().set_cache_size(cache_bytes).create_with_backend(guarded).map_err(storage_error)?;
-    match stored_format(&database)? {
-        Some(FORMAT) => Ok(database),
-        Some(other) => Err(Error::Broken(format!("data has format {other}, this version knows {FORMAT}"))),
-        None => Err(Error::Broken("the data file is of something else".to_owned())),
-    }
-}
-
-/// Fills a new file with empty tables.
-fn create_database(file: Guarded) -> Result<(), Error> {
-    let database = Database::builder().create_with_backend(file).map_err(storage_error)?;
-    let write = database.begin_write().map_err(transaction_error)?;
-    write.open_table(VERSIONS).map_err(storage_error)?;
-    write.open_table(LOG).map_err(storage_error)?;
-    write.open_table(META).map_err(storage_error)?.insert(META_FORMAT, FORMAT).map_err(storage_error)?;
-    write.commit().map_err(storage_error)
-}
-
-fn stored_format(database: &Database) -> Result<Option<u64>, Error> {
-    let read = database.begin_read().map_err(transaction_error)?;
-    let meta = match read.open_table(META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(err) => return Err(storage_error(err)),
-    };
-    Ok(meta.get(META_FORMAT).map_err(storage_error)?.map(|format| format.value()))
-}
-
-/// Reads where the store stands, and whether compacted history was left behind by a crash.
-fn inspect(database: &Database) -> Result<(Health, bool), Error> {
-    let read = database.begin_read().map_err(transaction_error)?;
-    let oldest =
-        read.open_table(LOG).map_err(storage_error)?.first().map_err(storage_error)?.map(|(at, _)| at.value().0);
-    let snapshot = read::Snapshot::new(read)?;
-    let health = Health { revision: snapshot.revision, compacted: snapshot.compacted, ..Health::default() };
-    Ok((health, oldest.is_some_and(|oldest| oldest <= snapshot.compacted)))
-}
-
-/// Starts the writer. Should it panic, on data that redb does not expect, the store ends instead of hanging.
-fn spawn(writer: Writer, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-        if std::panic::catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
-            let error = Error::Broken("the writer panicked".to_owned());
-            shared.end(error.clone());
-            shared.health().state = State::Broken { reason: error.to_string() };
-        }
-    })
-}
-
-/// Runs a read that may touch the disk at length away from the async threads.
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(read).await.map_err(|err| Error::Broken(format!("read: {err}")))?
 }
 
 fn transaction_bytes(transaction: &Transaction) -> usize {

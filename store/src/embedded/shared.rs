@@ -1,6 +1,6 @@
 //! What readers, watchers and the writer share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Whether reads stay on the thread that asks, even long ones.
+    inline: bool,
     /// Empty once the store is closed. Written to only to close or reopen it.
     database: RwLock<Option<Database>>,
     tail: Mutex<Tail>,
@@ -29,9 +31,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Database, health: Health) -> Self {
+    pub(crate) fn new(database: Database, health: Health, inline: bool) -> Self {
         let revision = health.revision;
         Self {
+            inline,
             database: RwLock::new(Some(database)),
             tail: Mutex::new(Tail::starting_at(revision)),
             progress: watch::Sender::new(Progress { revision, ended: None }),
@@ -49,6 +52,19 @@ impl Shared {
         // this read must not be told an older one.
         self.announce(snapshot.revision);
         read(&snapshot)
+    }
+
+    /// [`Shared::read`] for a read that may touch the disk at length: away from the async threads.
+    pub(crate) async fn read_at_length<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Snapshot) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.inline {
+            return self.read(read);
+        }
+        let shared = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || shared.read(read));
+        reading.await.map_err(|err| Error::Broken(format!("read: {err}")))?
     }
 
     /// Fails when the store has ended.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
-use super::blocking;
 use super::shared::{Progress, Shared, closed};
 use crate::{ChangeStream, Changes, Error, Revision};
 
@@ -69,7 +68,7 @@ impl Watcher {
         if let Some(changes) = in_memory {
             return Ok(changes);
         }
-        let (shared, after) = (Arc::clone(&self.shared), self.delivered);
-        blocking(move || shared.read(|snapshot| snapshot.changes(after, BYTES_AT_ONCE))).await
+        let after = self.delivered;
+        self.shared.read_at_length(move |snapshot| snapshot.changes(after, BYTES_AT_ONCE)).await
     }
 }

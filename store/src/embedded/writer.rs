@@ -1,14 +1,13 @@
-//! The one thread that writes: group commit, compaction, and what to do when the disk is full or fails.
+//! The writer's steps: a batch made durable and answered, compaction in it, and what to do when the disk is full or fails.
 //!
-//! It flushes at once when it is idle; whatever queued up while a commit was syncing shares the next one. Maintenance
-//! runs on the same thread between commits, so it cannot stop while writes go on, and is tried again for ever.
+//! Knows no thread and does not wait: `thread` and `inline` call the same steps, each at its own moments.
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use super::disk::Disk;
 use super::shared::{Shared, closed};
@@ -18,23 +17,24 @@ use super::{storage_error, transaction_error};
 use crate::retention::Retention;
 use crate::{Changes, Error, Operation, Revision, State, Transaction, TransactionResult};
 
-/// Bounds of one commit, so that it fits in the reserve and keeps its first writer waiting for milliseconds only.
-const BATCH_MAX_JOBS: usize = 1024;
-const BATCH_MAX_BYTES: usize = 4 << 20;
 /// So many log entries go with each commit while compacted history is being removed.
 const PURGE_AT_ONCE: usize = 1000;
-/// While the disk is full the writer looks for space this often.
-const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// A batch smaller than the last one waits for more for this part of what a commit takes, and no longer than this.
-const PATIENCE_SHARE: u32 = 8;
-const PATIENCE_MAX: Duration = Duration::from_millis(1);
 /// Something for the writer to do, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Job {
     Commit { transaction: Transaction, bytes: usize, reply: Reply<TransactionResult>, permit: OwnedSemaphorePermit },
     Compact { revision: Revision, reply: Reply<()> },
-    Stop,
+}
+
+impl Job {
+    /// About how much it adds to a commit.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Commit { transaction: _, bytes, reply: _, permit: _ } => *bytes,
+            Self::Compact { .. } => 0,
+        }
+    }
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -47,11 +47,10 @@ enum Answer {
 
 impl Answer {
     /// The answer to a job that was not begun, to be overruled by the failure that prevented it.
-    fn unserved(job: Job) -> Option<Self> {
+    fn unserved(job: Job) -> Self {
         match job {
-            Job::Commit { transaction: _, bytes: _, reply, permit } => Some(Self::Commit(reply, Err(closed()), permit)),
-            Job::Compact { revision: _, reply } => Some(Self::Compact(reply, Err(closed()))),
-            Job::Stop => None,
+            Job::Commit { transaction: _, bytes: _, reply, permit } => Self::Commit(reply, Err(closed()), permit),
+            Job::Compact { revision: _, reply } => Self::Compact(reply, Err(closed())),
         }
     }
 
@@ -79,11 +78,12 @@ struct Outcome {
     purging: bool,
 }
 
+/// What the steps work on.
+#[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) space: Arc<SpaceState>,
-    pub(crate) jobs: Receiver<Job>,
     pub(crate) retention: Retention,
     pub(crate) cache_bytes: usize,
     /// Whether compacted history is still to be removed.
@@ -92,72 +92,9 @@ pub(crate) struct Writer {
     pub(crate) freed: bool,
     /// Not before this is the data file shrunk again.
     pub(crate) shrink_at: Instant,
-    /// How many jobs shared the last commit, and how long it took.
-    pub(crate) last_batch_len: usize,
-    pub(crate) last_commit_took: Duration,
 }
 
 impl Writer {
-    /// Works until told to stop, or until the disk fails.
-    pub(crate) fn run(mut self) {
-        let mut maintenance_at = Instant::now() + self.retention.interval;
-        loop {
-            let wait =
-                if self.purging { Duration::ZERO } else { maintenance_at.saturating_duration_since(Instant::now()) };
-            let step = match self.jobs.recv_timeout(wait) {
-                Ok(first) => self.serve(first),
-                Err(RecvTimeoutError::Timeout) if self.purging => self.commit(Vec::new()),
-                Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
-                Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
-            };
-            if step.is_break() {
-                return;
-            }
-            if Instant::now() >= maintenance_at {
-                if self.maintain().is_break() {
-                    return;
-                }
-                let pause = if self.space.is_full() { FULL_RETRY } else { self.retention.interval };
-                maintenance_at = Instant::now() + pause;
-            } else if self.space.is_full() {
-                maintenance_at = maintenance_at.min(Instant::now() + FULL_RETRY);
-            }
-        }
-    }
-
-    /// Gathers what has queued up behind `first`, and commits it.
-    fn serve(&mut self, first: Job) -> ControlFlow<()> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        let patience_ends = Instant::now() + self.last_commit_took.min(PATIENCE_MAX * PATIENCE_SHARE) / PATIENCE_SHARE;
-        while let Some(job) = next {
-            match &job {
-                Job::Commit { bytes: more, .. } => bytes += more,
-                Job::Compact { .. } => {}
-                Job::Stop => {
-                    // Everything queued before it is served; nothing can come after it.
-                    let _last: ControlFlow<()> = self.commit(batch);
-                    return ControlFlow::Break(());
-                }
-            }
-            batch.push(job);
-            let room = batch.len() < BATCH_MAX_JOBS && bytes < BATCH_MAX_BYTES;
-            next = if room { self.jobs.try_recv().ok() } else { None };
-            if next.is_none() && room && batch.len() < self.last_batch_len {
-                // The writers just answered are about to come again: without them every other commit would be a
-                // lone one. A lone writer had a batch of one before, and never waits.
-                let patience = patience_ends.saturating_duration_since(Instant::now());
-                next = self.jobs.recv_timeout(patience).ok();
-            }
-        }
-        let begun = Instant::now();
-        self.last_batch_len = batch.len();
-        let step = self.commit(batch);
-        self.last_commit_took = begun.elapsed();
-        step
-    }
-
     /// Makes a batch durable, then answers. Breaks when the store cannot go on.
     pub(super) fn commit(&mut self, batch: Vec<Job>) -> ControlFlow<()> {
         let mut answers = Vec::with_capacity(batch.len());
@@ -170,7 +107,7 @@ impl Writer {
                 ControlFlow::Continue(())
             }
             Err(error) => {
-                answers.extend(batch.filter_map(Answer::unserved));
+                answers.extend(batch.map(Answer::unserved));
                 self.fail(&error, answers)
             }
         }
@@ -244,7 +181,6 @@ impl Writer {
                 }
                 Ok(())
             }
-            Job::Stop => Ok(()),
         }
     }
 
@@ -284,6 +220,16 @@ impl Writer {
         answers.into_iter().for_each(|answer| answer.send(Some(&told)));
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
+}
+
+/// Takes steps. Should one panic, on data that redb does not expect, the store ends instead of hanging.
+pub(crate) fn until_it_panics(shared: &Shared, steps: impl FnOnce() -> ControlFlow<()>) -> ControlFlow<()> {
+    std::panic::catch_unwind(AssertUnwindSafe(steps)).unwrap_or_else(|_panic| {
+        let error = Error::Broken("the writer panicked".to_owned());
+        shared.end(error.clone());
+        shared.health().state = State::Broken { reason: error.to_string() };
+        ControlFlow::Break(())
+    })
 }
 
 fn full() -> Error {

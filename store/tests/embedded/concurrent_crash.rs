@@ -1,10 +1,10 @@
 //! Power loss while many writers share commits; and the proof that these tests would notice.
 
 use bytes::Bytes;
+use drover_store::embedded::{SimulatedDisk, Unsynced};
 use drover_store::{Backend, Operation, Transaction};
 use futures::future::join_all;
 
-use crate::disk::{SimulatedDisk, Unsynced};
 use crate::model::open;
 
 const WRITERS: u64 = 8;

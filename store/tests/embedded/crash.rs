@@ -1,10 +1,9 @@
 //! Power loss before every single step of a workload, and of the recovery after it.
 
 use bytes::Bytes;
-use drover_store::embedded::Embedded;
+use drover_store::embedded::{Embedded, SimulatedDisk, Unsynced};
 use drover_store::{Backend, Compare, Error, Operation, Transaction};
 
-use crate::disk::{SimulatedDisk, Unsynced};
 use crate::model::{Model, open};
 
 const FATES: [Unsynced; 4] = [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(1), Unsynced::Torn(2)];

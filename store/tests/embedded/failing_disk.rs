@@ -1,10 +1,10 @@
 //! After a failed sync nobody knows what is on the disk, so nothing is acknowledged any more.
 
 use bytes::Bytes;
+use drover_store::embedded::{SimulatedDisk, Unsynced};
 use drover_store::{Backend, Error, Operation, Range, State, Transaction};
 use futures::StreamExt;
 
-use crate::disk::{SimulatedDisk, Unsynced};
 use crate::model::open;
 
 fn put(value: u64) -> Transaction {

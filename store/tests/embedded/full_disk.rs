@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use drover_store::embedded::{Embedded, Options};
+use drover_store::embedded::{Embedded, Options, SimulatedDisk, Unsynced};
 use drover_store::{Backend, Error, Operation, Range, Retention, State, Transaction};
 
-use crate::disk::{SimulatedDisk, Unsynced};
 use crate::model::options;
 
 const RESERVE: usize = 2 << 20;

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use drover_store::embedded::{Embedded, Options};
+use drover_store::embedded::{Embedded, Options, SimulatedDisk};
 use drover_store::{Backend, Error, Operation, Range, Retention, Transaction};
 use futures::StreamExt;
 use futures::future::join_all;
 
-use crate::disk::SimulatedDisk;
 use crate::model::options;
 
 async fn put(store: &Embedded, key: u64, round: u64) {

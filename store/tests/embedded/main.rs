@@ -4,10 +4,10 @@
 
 mod concurrent_crash;
 mod crash;
-mod disk;
 mod failing_disk;
 mod full_disk;
 mod growth;
+mod inline;
 mod killed;
 mod model;
 mod property;

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use drover_store::embedded::{Embedded, Options};
+use drover_store::embedded::{Embedded, Options, SimulatedDisk};
 use drover_store::{
     Backend, Changes, Error, Event, EventKind, KeyValue, Operation, Range, Retention, Revision, Transaction,
     TransactionResult,
 };
 use futures::StreamExt;
-
-use crate::disk::SimulatedDisk;
 
 pub(crate) type Keys = BTreeMap<Bytes, KeyValue>;
 

@@ -1,10 +1,10 @@
 //! Random transactions, compactions and restarts against the model.
 
 use bytes::Bytes;
+use drover_store::embedded::SimulatedDisk;
 use drover_store::{Backend, Compare, Operation, Range, Transaction};
 use proptest::prelude::*;
 
-use crate::disk::SimulatedDisk;
 use crate::model::{Model, open};
 
 #[derive(Debug, Clone)]

@@ -1,11 +1,15 @@
-//! A disk in memory that can lose power before any step, forget or tear what was not synced, fill up, and fail to sync.
+//! A disk in memory that can lose power before any step, forget or tear what was not synced, fill up, and fail.
+//!
+//! The crash sweeps, the client histories and the cluster's simulator run the shipping store on it. Deterministic: the
+//! same calls and the same seeds give the same bytes. May not know anything of redb beyond its storage trait.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drover_store::embedded::Disk;
 use redb::StorageBackend;
+
+use super::disk::Disk;
 
 const BLOCK: usize = 4096;
 /// What a real disk writes as a whole.
@@ -13,13 +17,22 @@ const SECTOR: usize = 512;
 
 /// What becomes of writes that were not synced when the power goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unsynced {
+pub enum Unsynced {
     /// None reached the disk.
     Lost,
-    /// All did.
+    /// All did; also what a kill of the process leaves, since the kernel lives on.
     Kept,
     /// Each sector of each write did or did not, by this seed.
     Torn(u64),
+}
+
+/// How a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// `EIO`. A sync that fails so drops what it should have written, as Linux does: a later sync succeeds without it.
+    Io,
+    /// `ENOSPC`.
+    Full,
 }
 
 #[derive(Debug, Default)]
@@ -30,14 +43,17 @@ struct State {
     current: Vec<u8>,
     /// Steps since the last sync.
     pending: Vec<Step>,
-    steps: u64,
     /// Whether the data file has its name.
     published: bool,
+    steps: u64,
     crash_before: Option<u64>,
     crashed: bool,
+    failing_step: Option<(u64, Failure)>,
     syncs: u64,
     failing_sync: Option<u64>,
     lying_after: Option<u64>,
+    reads: u64,
+    failing_read: Option<u64>,
     /// Blocks written to, for a disk of limited size.
     blocks: BTreeSet<usize>,
     capacity: Option<usize>,
@@ -53,11 +69,11 @@ enum Step {
 
 /// A handle; clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Mutex<State>>);
 
 impl SimulatedDisk {
     /// A disk with room for so many bytes, of which `reserve` are set aside when asked.
-    pub(crate) fn of_size(capacity: usize, reserve: usize) -> Self {
+    pub fn of_size(capacity: usize, reserve: usize) -> Self {
         let disk = Self::default();
         disk.state().capacity = Some(capacity);
         disk.state().reserve = reserve;
@@ -65,56 +81,85 @@ impl SimulatedDisk {
     }
 
     /// A disk whose syncs do nothing after the first so many.
-    pub(crate) fn that_lies_about_syncing_after(syncs: u64) -> Self {
+    pub fn that_lies_about_syncing_after(syncs: u64) -> Self {
         let disk = Self::default();
         disk.state().lying_after = Some(syncs);
         disk
     }
 
-    /// The power goes just before step `step` from now on; 0 is the next one.
-    pub(crate) fn crash_before(&self, step: u64) {
+    /// The power goes just before step `step` from now on; 0 is the next one. Every later call fails.
+    ///
+    /// A step is anything that changes the disk: a write, a change of length, a sync, the making and the naming of a file.
+    pub fn crash_before(&self, step: u64) {
         let mut state = self.state();
         state.crash_before = Some(state.steps + step);
     }
 
-    /// The n-th sync from now on fails, once; 0 is the next one.
-    pub(crate) fn fail_sync(&self, n: u64) {
+    /// Step `step` from now on fails, once; 0 is the next one.
+    pub fn fail_step(&self, step: u64, failure: Failure) {
+        let mut state = self.state();
+        state.failing_step = Some((state.steps + step, failure));
+    }
+
+    /// The n-th sync from now on fails with `EIO`, once; 0 is the next one.
+    pub fn fail_sync(&self, n: u64) {
         let mut state = self.state();
         state.failing_sync = Some(state.syncs + n);
     }
 
-    pub(crate) fn resize(&self, capacity: usize) {
+    /// The n-th read from now on fails with `EIO`, once; 0 is the next one.
+    pub fn fail_read(&self, n: u64) {
+        let mut state = self.state();
+        state.failing_read = Some(state.reads + n);
+    }
+
+    /// Gives the disk another size in bytes.
+    pub fn resize(&self, capacity: usize) {
         self.state().capacity = Some(capacity);
     }
 
-    pub(crate) fn steps(&self) -> u64 {
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
         self.state().steps
     }
 
-    pub(crate) fn crashed(&self) -> bool {
+    /// Reads of the data file so far.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
+    /// Whether the power has gone.
+    pub fn crashed(&self) -> bool {
         self.state().crashed
     }
 
     /// Bytes in use by the data file.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.state().blocks.len() * BLOCK
     }
 
-    /// The power comes back. Gives a new disk, so that nobody can write to it through old handles.
-    pub(crate) fn after_power_loss(&self, unsynced: Unsynced) -> Self {
+    /// The bytes that reads of the data file see.
+    pub fn contents(&self) -> Vec<u8> {
+        self.state().current.clone()
+    }
+
+    /// The power comes back. Gives a new disk without planned faults, so that nobody can write to it through old handles.
+    pub fn after_power_loss(&self, unsynced: Unsynced) -> Self {
         let state = self.state();
-        let mut image = state.synced.clone();
-        let mut coin = Coin::new(unsynced);
-        for step in &state.pending {
-            step.replay(&mut image, &mut coin);
-        }
-        let blocks = (0..image.len().div_ceil(BLOCK)).collect();
-        let published = state.published;
+        let image = match unsynced {
+            Unsynced::Lost => state.synced.clone(),
+            Unsynced::Kept => state.current.clone(),
+            Unsynced::Torn(seed) => {
+                let (mut image, mut coin) = (state.synced.clone(), Coin(seed));
+                state.pending.iter().for_each(|step| step.replay(&mut image, || coin.toss()));
+                image
+            }
+        };
         let survivor = State {
-            published,
+            published: state.published,
+            blocks: (0..image.len().div_ceil(BLOCK)).collect(),
             synced: image.clone(),
             current: image,
-            blocks,
             capacity: state.capacity,
             reserve: state.reserve,
             ..State::default()
@@ -123,7 +168,7 @@ impl SimulatedDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,8 +183,10 @@ impl Disk for SimulatedDisk {
     }
 
     fn publish(&self) -> io::Result<()> {
-        self.state().begin_step()?;
-        self.state().published = true;
+        self.sync_data()?;
+        let mut state = self.state();
+        state.begin_step()?;
+        state.published = true;
         Ok(())
     }
 
@@ -165,38 +212,48 @@ impl StorageBackend for SimulatedDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
-        let offset = usize::try_from(offset).unwrap();
-        let found = state.current.get(offset..offset + out.len());
+        let mut state = self.state();
+        state.reads += 1;
+        if state.failing_read == Some(state.reads - 1) {
+            return Err(io::Error::other("simulated I/O error at read"));
+        }
+        let start = in_memory(offset)?;
+        let found = start.checked_add(out.len()).and_then(|end| state.current.get(start..end));
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.state().step(Step::SetLen(usize::try_from(len).unwrap()))
+        self.state().step(Step::SetLen(in_memory(len)?))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.begin_step()?;
+        let begun = state.begin_step();
         state.syncs += 1;
-        if state.failing_sync == Some(state.syncs - 1) {
+        let fails = state.failing_sync == Some(state.syncs - 1);
+        let outcome =
+            begun.and_then(|()| if fails { Err(io::Error::other("simulated I/O error at sync")) } else { Ok(()) });
+        if outcome.is_err() && !state.crashed {
             // As Linux does: the pages count as clean from now on, and were not written.
-            return Err(io::Error::other("simulated I/O error at sync"));
+            state.pending.clear();
         }
+        outcome?;
         if state.lying_after.is_some_and(|honest| state.syncs > honest) {
             return Ok(());
         }
         let pending = std::mem::take(&mut state.pending);
-        for step in pending {
-            step.replay(&mut state.synced, &mut Coin::new(Unsynced::Kept));
-        }
+        pending.iter().for_each(|step| step.replay(&mut state.synced, || true));
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.state().step(Step::Write(usize::try_from(offset).unwrap(), data.to_vec()))
+        self.state().step(Step::Write(in_memory(offset)?, data.to_vec()))
     }
+}
+
+fn in_memory(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
 
 impl State {
@@ -206,13 +263,17 @@ impl State {
             return Err(io::Error::other("simulated power loss"));
         }
         self.steps += 1;
-        Ok(())
+        match self.failing_step {
+            Some((step, Failure::Io)) if step == self.steps - 1 => Err(io::Error::other("simulated I/O error")),
+            Some((step, Failure::Full)) if step == self.steps - 1 => Err(io::ErrorKind::StorageFull.into()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn step(&mut self, step: Step) -> io::Result<()> {
         self.begin_step()?;
         self.allocate(&step)?;
-        step.replay(&mut self.current, &mut Coin::new(Unsynced::Kept));
+        step.replay(&mut self.current, || true);
         self.pending.push(step);
         Ok(())
     }
@@ -237,17 +298,18 @@ impl State {
 }
 
 impl Step {
-    fn replay(&self, image: &mut Vec<u8>, coin: &mut Coin) {
+    /// Changes `image`; `arrives` says of the change of length, or of each sector, whether it made it.
+    fn replay(&self, image: &mut Vec<u8>, mut arrives: impl FnMut() -> bool) {
         match self {
             Self::SetLen(len) => {
-                if coin.toss() {
+                if arrives() {
                     image.resize(*len, 0);
                 }
             }
             Self::Write(offset, data) => {
                 let mut at = *offset;
                 for sector in data.chunks(SECTOR) {
-                    if coin.toss() {
+                    if arrives() {
                         let end = at + sector.len();
                         image.resize(image.len().max(end), 0);
                         image[at..end].copy_from_slice(sector);
@@ -259,28 +321,15 @@ impl Step {
     }
 }
 
-/// Says which sectors make it.
-struct Coin {
-    fate: Unsynced,
-}
+/// Says which sectors make it: splitmix64, which is as good as this needs and the same everywhere.
+struct Coin(u64);
 
 impl Coin {
-    fn new(fate: Unsynced) -> Self {
-        Self { fate }
-    }
-
     fn toss(&mut self) -> bool {
-        match &mut self.fate {
-            Unsynced::Lost => false,
-            Unsynced::Kept => true,
-            Unsynced::Torn(seed) => {
-                // splitmix64.
-                *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut mixed = *seed;
-                mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                (mixed ^ (mixed >> 31)) & 1 == 1
-            }
-        }
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) & 1 == 1
     }
 }
