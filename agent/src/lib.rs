@@ -4,6 +4,7 @@
 //! It reaches cluster state only through the Kubernetes API (a [`kube::Client`] passed in), listens on nothing, and
 //! never touches a container, volume or network that it did not create.
 
+pub mod chance;
 pub mod clock;
 pub mod ids;
 
@@ -25,6 +26,7 @@ pub mod network;
 pub mod proxy;
 
 pub mod environment;
+pub mod hollow;
 pub mod streams;
 pub mod volumes;
 

@@ -1,13 +1,15 @@
 //! What this agent created on this host: the proof, beside labels, that something is ours to remove.
 //!
-//! A file per pod says that we began to make things for it. A secret key seals the names of its containers: labels can
+//! An entry per pod says that we began to make things for it. A secret key seals the names of its containers: labels can
 //! be baked into any image, the seal cannot. A new data directory has a new key and so owns nothing of an old one.
+//! Entries and key are in files ([`directory`]) or, on a simulated node, on a disk in memory ([`MemoryDisk`]).
+
+mod directory;
+mod memory;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,7 +17,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use self::directory::Directory;
+pub use self::memory::MemoryDisk;
 use crate::{
+    chance::Chance,
     config::{Owner, identity_of},
     engine::ContainerSummary,
     ids::PodUid,
@@ -24,10 +29,17 @@ use crate::{
 /// The ledger. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    directory: Arc<Path>,
+    place: Place,
     key: Arc<[u8]>,
     owner: Owner,
     entries: Arc<Mutex<BTreeMap<PodUid, LedgerEntry>>>,
+}
+
+/// Where entries are kept.
+#[derive(Debug, Clone)]
+enum Place {
+    Directory(Directory),
+    Memory(MemoryDisk),
 }
 
 /// What the ledger says of a pod.
@@ -55,21 +67,18 @@ impl Ledger {
     /// # Errors
     /// When the directory cannot be read or written.
     pub fn open(directory: &Path, owner: Owner) -> Result<Self, LedgerError> {
-        fs::create_dir_all(directory).map_err(at("create", directory))?;
-        let key = load_key(&directory.join("key"))?;
-        let mut entries = BTreeMap::new();
-        for file in fs::read_dir(directory).map_err(at("read", directory))? {
-            let path = file.map_err(at("read", directory))?.path();
-            let uid = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
-            if let Some(uid) = uid.and_then(PodUid::new) {
-                // A file that a crash cut short still says that the pod was ours.
-                let entry = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                let unknown = LedgerEntry { namespace: String::new(), name: String::new() };
-                entries.insert(uid, entry.unwrap_or(unknown));
-            }
-        }
-        let entries = Arc::new(Mutex::new(entries));
-        Ok(Self { directory: directory.into(), key: key.into(), owner, entries })
+        let directory = Directory::open(directory)?;
+        let (key, entries) = (directory.key()?, directory.entries()?);
+        Ok(Self::new(Place::Directory(directory), key.into(), owner, entries))
+    }
+
+    /// Opens the ledger on a disk in memory. A disk without a key gets one from `chance`.
+    pub fn in_memory(disk: &MemoryDisk, owner: Owner, chance: &Chance) -> Self {
+        Self::new(Place::Memory(disk.clone()), disk.key(chance).into(), owner, disk.entries())
+    }
+
+    fn new(place: Place, key: Arc<[u8]>, owner: Owner, entries: BTreeMap<PodUid, LedgerEntry>) -> Self {
+        Self { place, key, owner, entries: Arc::new(Mutex::new(entries)) }
     }
 
     /// Enters a pod before anything is made for it; it is on disk when this returns.
@@ -80,11 +89,10 @@ impl Ledger {
         if self.contains(pod) {
             return Ok(());
         }
-        let path = self.path(pod);
-        let bytes = serde_json::to_vec(&entry).unwrap_or_default();
-        let written = path.clone();
-        let write = tokio::task::spawn_blocking(move || write_durably(&written, &bytes));
-        write.await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(at("write", &path))?;
+        match &self.place {
+            Place::Directory(directory) => directory.enter(pod, &entry).await?,
+            Place::Memory(disk) => disk.enter(pod, &entry).map_err(at("write", Path::new(pod.as_str())))?,
+        }
         self.lock().insert(pod.clone(), entry);
         Ok(())
     }
@@ -95,10 +103,12 @@ impl Ledger {
     /// When the entry cannot be removed.
     pub fn forget(&self, pod: &PodUid) -> Result<(), LedgerError> {
         self.lock().remove(pod);
-        let path = self.path(pod);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &path)(error)),
-            Ok(()) | Err(_) => Ok(()),
+        match &self.place {
+            Place::Directory(directory) => directory.forget(pod),
+            Place::Memory(disk) => {
+                disk.forget(pod);
+                Ok(())
+            }
         }
     }
 
@@ -131,37 +141,9 @@ impl Ledger {
             && self.contains(&identity.pod)
     }
 
-    fn path(&self, pod: &PodUid) -> PathBuf {
-        self.directory.join(format!("{pod}.json"))
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodUid, LedgerEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn load_key(path: &Path) -> Result<Vec<u8>, LedgerError> {
-    match fs::read(path) {
-        Ok(key) if key.len() == 32 => return Ok(key),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(at("read", path)(error)),
-    }
-    let key: [u8; 32] = rand::random();
-    let fresh = path.with_extension("new");
-    write_durably(&fresh, &key).map_err(at("write", &fresh))?;
-    fs::rename(&fresh, path).map_err(at("write", path))?;
-    Ok(key.to_vec())
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    if let Some(parent) = path.parent() {
-        fs::File::open(parent)?.sync_data()?;
-    }
-    Ok(())
 }
 
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerError {
@@ -223,5 +205,30 @@ mod tests {
         assert!(!Ledger::open(other.path(), owner()).expect("open").owns(&ours), "another ledger owns nothing");
         again.forget(&uid).expect("forget");
         assert!(!again.owns(&ours));
+    }
+
+    #[tokio::test]
+    async fn a_disk_in_memory_keeps_what_was_synced_and_loses_what_it_lied_about() {
+        let (disk, uid) = (MemoryDisk::default(), PodUid::new("u-1").expect("uid"));
+        let open = || Ledger::in_memory(&disk, owner(), &Chance::seeded(1));
+        let entry = LedgerEntry { namespace: "default".to_owned(), name: "web".to_owned() };
+        let ledger = open();
+        let ours = container(&ledger, &uid);
+        disk.fail(true);
+        ledger.enter(&uid, entry.clone()).await.expect_err("a disk that fails");
+        disk.fail(false);
+        disk.lie(true);
+        ledger.enter(&uid, entry.clone()).await.expect("a disk that lies");
+        assert!(open().owns(&ours), "the agent's end loses nothing");
+        disk.lose_unsynced();
+        assert!(!open().owns(&ours), "the host's end does");
+        disk.lie(false);
+        open().enter(&uid, entry).await.expect("enter");
+        disk.lose_unsynced();
+        assert!(open().owns(&ours));
+        open().forget(&uid).expect("forget");
+        assert!(!open().contains(&uid));
+        disk.lose_unsynced();
+        assert!(open().contains(&uid), "a removal is not synced: it may come undone");
     }
 }

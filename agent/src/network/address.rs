@@ -15,7 +15,7 @@ const QUARANTINE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Which addresses of the node's network may be given out next.
 #[derive(Debug)]
-pub(super) struct AddressChooser {
+pub(crate) struct AddressChooser {
     range: Option<(u32, u32)>,
     /// The search goes round, so that an address is reused as late as possible.
     next: u32,
@@ -23,7 +23,7 @@ pub(super) struct AddressChooser {
 }
 
 impl AddressChooser {
-    pub(super) fn new(cidr: Cidr, released: HashMap<Ipv4Addr, Timestamp>, newest: Option<Ipv4Addr>) -> Self {
+    pub(crate) fn new(cidr: Cidr, released: HashMap<Ipv4Addr, Timestamp>, newest: Option<Ipv4Addr>) -> Self {
         let range = cidr.pod_range();
         let first = range.map_or(0, |(first, _)| first);
         let next = newest.map_or(first, |address| address.to_bits().saturating_add(1));
@@ -31,7 +31,7 @@ impl AddressChooser {
     }
 
     /// An address that is not in `taken`. Quarantined ones are given out, oldest first, only when no other is left.
-    pub(super) fn choose(&mut self, taken: &HashSet<Ipv4Addr>, now: Timestamp) -> Option<Ipv4Addr> {
+    pub(crate) fn choose(&mut self, taken: &HashSet<Ipv4Addr>, now: Timestamp) -> Option<Ipv4Addr> {
         let (first, last) = self.range?;
         self.released.retain(|_, since| now.duration_since(*since) < QUARANTINE);
         let start = if (first..=last).contains(&self.next) { self.next } else { first };
@@ -44,7 +44,7 @@ impl AddressChooser {
     }
 
     /// Starts the quarantine of an address whose pod is gone.
-    pub(super) fn release(&mut self, address: Ipv4Addr, now: Timestamp) {
+    pub(crate) fn release(&mut self, address: Ipv4Addr, now: Timestamp) {
         self.released.insert(address, now);
     }
 

@@ -1,6 +1,7 @@
 //! The pod network of this host, as the life cycle uses it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     net::Ipv4Addr,
@@ -16,6 +17,7 @@ use super::{
     BridgeError, Cidr, EngineNetworkError, ForwardingError, HolderError, ImageError, NetnsError, PodHostPorts,
     RecordError,
     bridge::{self, Bridge},
+    connections::count_connections,
     forwarding,
     link::{LinkError, Netlink, Veth},
     netns, pod_link,
@@ -262,6 +264,10 @@ impl PodNetwork for HostNetwork {
 
     async fn list(&self) -> Result<Vec<PodUid>, NetworkError> {
         Ok(self.pods.uids())
+    }
+
+    async fn connections(&self, sandbox: &Sandbox, ports: BTreeSet<u16>) -> io::Result<u32> {
+        count_connections(&sandbox.netns, ports).await
     }
 
     fn mode(&self) -> NetworkMode {

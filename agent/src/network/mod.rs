@@ -10,6 +10,7 @@ mod address;
 mod bridge;
 mod bridge_mode;
 mod cidr;
+mod connections;
 mod daemon_json;
 mod files;
 mod forwarding;
@@ -22,6 +23,7 @@ mod pods;
 mod records;
 mod runtime;
 
+pub(crate) use address::AddressChooser;
 pub use bridge::BridgeError;
 pub use bridge_mode::{BridgeNetwork, EngineAccess, EngineNetworkError, HolderError, ImageError, remove_bridge_mode};
 pub use cidr::{Cidr, CidrError};

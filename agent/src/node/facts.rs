@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub boot_id: String,
     /// Size of the file system that holds containers.
     pub disk_bytes: u64,
+    /// Pods that the node takes; `None` is the usual number.
+    pub pods_max: Option<u32>,
 }
 
 /// What of a host is short.
@@ -28,6 +30,29 @@ pub struct HostPressure {
     pub pids: bool,
 }
 
+/// Where facts about the host come from.
+pub trait HostView: Send + Sync + std::fmt::Debug {
+    /// What does not change while the agent runs.
+    fn facts(&self, engine_root: &Path) -> HostFacts;
+
+    /// What is short now.
+    fn pressure(&self, engine_root: &Path) -> HostPressure;
+}
+
+/// This host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThisHost;
+
+impl HostView for ThisHost {
+    fn facts(&self, engine_root: &Path) -> HostFacts {
+        read_facts(engine_root)
+    }
+
+    fn pressure(&self, engine_root: &Path) -> HostPressure {
+        read_pressure(engine_root)
+    }
+}
+
 /// Bit of the capability in the kernel's sets.
 const CAP_SYS_RESOURCE: u32 = 24;
 /// Less free memory than this is pressure (kubelet's default eviction threshold).
@@ -37,16 +62,17 @@ const DISK_FREE_MIN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 const DISK_FREE_MIN_SHARE: u64 = 20;
 
 /// Reads the constant facts. What cannot be read is left empty.
-pub fn read_facts(engine_root: &Path) -> HostFacts {
+fn read_facts(engine_root: &Path) -> HostFacts {
     HostFacts {
         machine_id: read_line("/etc/machine-id"),
         boot_id: read_line("/proc/sys/kernel/random/boot_id"),
         disk_bytes: disk(engine_root).map(|(total, _)| total).unwrap_or_default(),
+        pods_max: None,
     }
 }
 
 /// Reads what is short now. What cannot be read is not short.
-pub fn read_pressure(engine_root: &Path) -> HostPressure {
+fn read_pressure(engine_root: &Path) -> HostPressure {
     let memory = memory_available(&read("/proc/meminfo"));
     let disk = disk(engine_root).ok();
     let short = |(total, free): (u64, u64)| free < DISK_FREE_MIN_BYTES && free < total / DISK_FREE_MIN_SHARE;

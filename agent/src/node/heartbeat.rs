@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, source::Informer};
+use crate::{chance::Chance, clock::Clock, source::Informer};
 
 const NAMESPACE: &str = "kube-node-lease";
 /// The lease that the controllers write.
@@ -74,10 +74,10 @@ async fn renew(leases: &Api<Lease>, node: &str, revision: u64, clock: &Clock) ->
 }
 
 /// Follows the revision that every live proxy has acknowledged.
-pub fn acknowledged_revision(client: Client, shutdown: &CancellationToken) -> watch::Receiver<u64> {
+pub fn acknowledged_revision(client: Client, chance: Chance, shutdown: &CancellationToken) -> watch::Receiver<u64> {
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let config = watcher::Config::default().fields(&format!("metadata.name={PROXIES}"));
-    let (informer, _task) = Informer::spawn(leases, config, shutdown.clone());
+    let (informer, _task) = Informer::spawn(leases, config, chance, shutdown.clone());
     let (revision_tx, revision_rx) = watch::channel(0);
     let shutdown = shutdown.clone();
     tokio::spawn(async move {

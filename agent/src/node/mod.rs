@@ -8,7 +8,7 @@ mod heartbeat;
 mod object;
 mod reporter;
 
-pub use facts::{HostFacts, HostPressure, detect_address, oom_score_floor, read_facts, read_pressure};
+pub use facts::{HostFacts, HostPressure, HostView, ThisHost, detect_address, oom_score_floor};
 pub use heartbeat::{acknowledged_revision, heartbeat};
 pub use object::{NodeIdentity, NodeInput, build_labels, build_status};
 pub use reporter::{NodeReporter, announce_network, register};

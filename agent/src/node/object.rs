@@ -69,7 +69,7 @@ pub fn build_status(input: &NodeInput<'_>) -> NodeStatus {
     let capacity: BTreeMap<String, Quantity> = [
         ("cpu", engine.cpus.to_string()),
         ("memory", format!("{}Ki", engine.memory_bytes / 1024)),
-        ("pods", PODS_MAX.to_string()),
+        ("pods", input.facts.pods_max.unwrap_or(PODS_MAX).to_string()),
         ("ephemeral-storage", format!("{}Ki", input.facts.disk_bytes / 1024)),
     ]
     .into_iter()

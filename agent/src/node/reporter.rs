@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{HostFacts, NodeIdentity, NodeInput, build_labels, build_status, read_facts, read_pressure};
+use super::{HostFacts, HostView, NodeIdentity, NodeInput, build_labels, build_status};
 use crate::{
     clock::Clock,
     engine::{Engine, EngineInfo, ImageCache},
@@ -66,6 +66,8 @@ pub struct NodeReporter {
     pub identity: NodeIdentity,
     /// The engine.
     pub engine: Arc<dyn Engine>,
+    /// Where facts about the host come from.
+    pub host: Arc<dyn HostView>,
     /// Its images.
     pub images: ImageCache,
     /// Whether it answers.
@@ -80,7 +82,7 @@ impl NodeReporter {
     /// Writes the status when it changes, until `shutdown`.
     pub async fn run(mut self, client: Client, mut info: EngineInfo, shutdown: CancellationToken) {
         let nodes: Api<Node> = Api::all(client);
-        let facts = read_facts(&info.root_dir);
+        let facts = self.host.facts(&info.root_dir);
         let mut written: Option<(NodeStatus, Timestamp)> = None;
         loop {
             let status = self.status(&info, &facts, written.as_ref().map(|(status, _)| status));
@@ -123,7 +125,7 @@ impl NodeReporter {
             identity: &self.identity,
             engine: info,
             facts,
-            pressure: read_pressure(&info.root_dir),
+            pressure: self.host.pressure(&info.root_dir),
             trouble,
             images: self.images.list().iter().map(|image| (**image).clone()).collect(),
             before,

@@ -19,7 +19,7 @@ use crate::{
     ids::PodUid,
     ledger::Ledger,
     pod::plan::spec_hash,
-    seams::{PodDirectory, PodEnvironment, PodFacts, PodNetwork, PodVolumes},
+    seams::{PodDirectory, PodEnvironment, PodFacts, PodFiles, PodNetwork, PodVolumes, Prober},
     source::{Informer, PodApi, Recorder},
 };
 
@@ -54,6 +54,10 @@ pub struct Context {
     pub images_changed: watch::Receiver<u64>,
     /// Where streams find containers.
     pub directory: PodDirectory,
+    /// The files of pods on this host.
+    pub files: Arc<dyn PodFiles>,
+    /// Runs probes and hooks that go over the network.
+    pub prober: Arc<dyn Prober>,
     /// Events.
     pub recorder: Recorder,
     /// The clock.

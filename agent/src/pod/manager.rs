@@ -4,7 +4,7 @@
 //! ledger proves to be ours and whose pod uid the list does not have.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,7 +36,8 @@ use crate::{
 pub(crate) struct Manager {
     context: Arc<Context>,
     pods: Informer<Pod>,
-    actors: HashMap<PodUid, Handle>,
+    /// Ordered, so that a simulation repeats.
+    actors: BTreeMap<PodUid, Handle>,
     tasks: JoinSet<PodUid>,
     by_task: HashMap<Id, PodUid>,
     orphans: HashSet<PodUid>,
@@ -59,7 +60,7 @@ impl Manager {
         Self {
             context,
             pods,
-            actors: HashMap::new(),
+            actors: BTreeMap::new(),
             tasks: JoinSet::new(),
             by_task: HashMap::new(),
             orphans: HashSet::new(),

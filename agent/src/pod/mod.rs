@@ -30,6 +30,7 @@ use crate::{
     source::Informer,
 };
 
+pub use apply::HostFiles;
 pub use engine_watch::EngineHealth;
 
 /// What the engine says, on its way to the pods.

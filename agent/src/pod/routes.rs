@@ -12,6 +12,9 @@ use super::observed::Routes;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// The acknowledged revision where nobody publishes one: no pod waits to join.
+pub const NOBODY_ACKNOWLEDGES: u64 = u64::MAX;
+
 /// Whether every proxy knows that the pod takes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
@@ -26,7 +29,7 @@ pub enum Join {
 /// Decides whether the pod has joined all its Services.
 pub fn decide_join(pod: &Pod, services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], acknowledged: u64) -> Join {
     let selecting = selecting_services(pod, services);
-    if selecting.is_empty() {
+    if selecting.is_empty() || acknowledged == NOBODY_ACKNOWLEDGES {
         return Join::NotSelected;
     }
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -160,6 +163,7 @@ mod tests {
             assert_eq!(decide_join(&pod(), &web, &[slice], acknowledged), expected);
         }
         assert_eq!(decide_join(&pod(), &web, &[], 9), Join::Waiting, "no slice yet");
+        assert_eq!(decide_join(&pod(), &web, &[], NOBODY_ACKNOWLEDGES), Join::NotSelected);
         assert_eq!(decide_join(&pod(), &[service(&json!({"app": "x"}))], &[], 0), Join::NotSelected);
         assert_eq!(decide_join(&pod(), &[service(&json!({}))], &[], 0), Join::NotSelected);
     }

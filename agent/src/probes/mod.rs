@@ -4,12 +4,14 @@
 
 mod grpc;
 mod http;
+mod network;
 mod task;
 mod threshold;
 
 use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::util::intstr::IntOrString};
 
 pub use http::{HttpRequest, http_get};
+pub use network::NetworkProber;
 pub(crate) use task::probe_of;
 pub use task::{ProbeTarget, ProbeTasks, ProbeVerdict};
 pub use threshold::{ProbeKind, Threshold};

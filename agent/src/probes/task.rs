@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container, Probe};
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle};
+use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{HttpRequest, ProbeKind, Threshold, grpc::grpc_check, http_get, resolve_port};
+use super::{ProbeKind, Threshold};
 use crate::{
     engine::{Engine, run_exec},
     ids::ContainerId,
+    seams::{ProbeSubject, Prober},
 };
 
 /// What a command may say at most (Kubernetes: 10 KiB).
@@ -19,6 +20,8 @@ const OUTPUT_MAX: usize = 10 * 1024;
 pub struct ProbeTarget {
     /// The engine, for exec.
     pub engine: Arc<dyn Engine>,
+    /// The network, for all else.
+    pub prober: Arc<dyn Prober>,
     /// The container.
     pub id: ContainerId,
     /// Its spec.
@@ -137,7 +140,6 @@ async fn eager(probe: &Probe, target: &ProbeTarget, ticks: &mut tokio::time::Int
 }
 
 async fn probe_once(probe: &Probe, target: &ProbeTarget, limit: Duration) -> Result<(), String> {
-    let address = || target.address.map(|ip| ip.to_string()).ok_or_else(|| "the pod has no address".to_owned());
     if let Some(exec) = &probe.exec {
         let command = exec.command.clone().unwrap_or_default();
         return match run_exec(target.engine.as_ref(), &target.id, &command, limit, OUTPUT_MAX).await {
@@ -146,23 +148,6 @@ async fn probe_once(probe: &Probe, target: &ProbeTarget, limit: Duration) -> Res
             Err(error) => Err(error.to_string()),
         };
     }
-    if let Some(get) = &probe.http_get {
-        let port = resolve_port(&get.port, &target.container).ok_or_else(|| format!("unknown port {:?}", get.port))?;
-        let host = get.host.clone().filter(|host| !host.is_empty()).map_or_else(address, Ok)?;
-        return http_get(&HttpRequest::new(get, host, port), limit).await.map(drop);
-    }
-    if let Some(tcp) = &probe.tcp_socket {
-        let port = resolve_port(&tcp.port, &target.container).ok_or_else(|| format!("unknown port {:?}", tcp.port))?;
-        let host = tcp.host.clone().filter(|host| !host.is_empty()).map_or_else(address, Ok)?;
-        return match tokio::time::timeout(limit, TcpStream::connect((host.as_str(), port))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("dial tcp {host}:{port}: {error}")),
-            Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout")),
-        };
-    }
-    if let Some(grpc) = &probe.grpc {
-        let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port {}", grpc.port))?;
-        return grpc_check(&address()?, port, grpc.service.as_deref().unwrap_or_default(), limit).await;
-    }
-    Err("the probe has no handler".to_owned())
+    let subject = ProbeSubject { id: &target.id, container: &target.container, address: target.address };
+    target.prober.probe(subject, probe, limit).await
 }

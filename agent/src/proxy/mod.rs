@@ -21,6 +21,7 @@ pub use desired::{ProxyConfig, ProxyInput, desired};
 pub use diff::diff;
 pub use nft::NftError;
 pub use observe::{ObserveError, observe};
+pub(crate) use runner::raise;
 pub use runner::run;
 pub use tables::{Chain, Observed, Tables};
 

@@ -73,7 +73,8 @@ pub async fn run(
     }
 }
 
-fn raise(revision: &mut u64, to: u64) -> bool {
+/// Raises an acknowledged revision; it never falls.
+pub(crate) fn raise(revision: &mut u64, to: u64) -> bool {
     let higher = to > *revision;
     *revision = to.max(*revision);
     higher

@@ -195,13 +195,13 @@ impl NetworkParts<'_> {
 
 /// Passes Services and slices on at every change of theirs or of `wake`, once both are complete. A `wake` without a
 /// sender never changes.
-fn feed<T: Send + Sync + 'static>(
+pub(crate) fn feed<T: Send + Sync + 'static>(
     informers: &Informers,
     mut wake: watch::Receiver<T>,
     shutdown: &CancellationToken,
     send: impl Fn(&Informers) + Send + 'static,
 ) {
-    let (informers, shutdown) = (informers.handles(), shutdown.clone());
+    let (informers, shutdown) = (informers.clone(), shutdown.clone());
     tokio::spawn(async move {
         informers.services.synced().await;
         informers.slices.synced().await;
@@ -217,12 +217,6 @@ fn feed<T: Send + Sync + 'static>(
             }
         }
     });
-}
-
-impl Informers {
-    fn handles(&self) -> Self {
-        Self { pods: self.pods.clone(), services: self.services.clone(), slices: self.slices.clone() }
-    }
 }
 
 async fn until_ok<T, F>(trouble: &watch::Sender<String>, attempt: impl Fn() -> F) -> T

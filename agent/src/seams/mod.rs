@@ -6,12 +6,16 @@
 mod directory;
 mod environment;
 pub mod fake;
+mod files;
 mod network;
+mod prober;
 mod tunnel;
 mod volumes;
 
 pub use directory::{ContainerRecord, PodDirectory, PodRecord};
 pub use environment::{EnvironmentError, PodEnvironment, PodFacts};
+pub use files::{FilesRequest, PodFiles};
 pub use network::{EngineNetworking, HostPort, NetworkError, NetworkMode, PodNetwork, Sandbox, SandboxRequest};
+pub use prober::{ProbeSubject, Prober};
 pub use tunnel::{TunnelDialer, TunnelIo};
 pub use volumes::{MountSource, PodVolumes, PreparedVolume, VolumeError};

@@ -1,6 +1,6 @@
 //! The pod network as the life cycle sees it.
 
-use std::{fmt, net::Ipv4Addr, path::PathBuf};
+use std::{collections::BTreeSet, fmt, io, net::Ipv4Addr, path::PathBuf};
 
 use async_trait::async_trait;
 
@@ -23,6 +23,9 @@ pub trait PodNetwork: Send + Sync + fmt::Debug {
 
     /// The pods that have a name space, whether made by this process or an earlier one.
     async fn list(&self) -> Result<Vec<PodUid>, NetworkError>;
+
+    /// Counts the established connections to these ports of a pod.
+    async fn connections(&self, sandbox: &Sandbox, ports: BTreeSet<u16>) -> io::Result<u32>;
 
     /// How containers are brought into the pod's name space on this node.
     fn mode(&self) -> NetworkMode;

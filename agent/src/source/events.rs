@@ -10,7 +10,7 @@ use kube::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::{chance::Chance, clock::Clock};
 
 /// Events that wait to be written; more are dropped, for they are hints.
 const QUEUE_LIMIT: usize = 1024;
@@ -49,9 +49,9 @@ impl fmt::Debug for Recorder {
 
 impl Recorder {
     /// Starts the writer; it ends on `shutdown`.
-    pub fn spawn(client: Client, node: String, clock: Clock, shutdown: CancellationToken) -> Self {
+    pub fn spawn(client: Client, node: String, clock: Clock, chance: Chance, shutdown: CancellationToken) -> Self {
         let (queue, records) = mpsc::channel(QUEUE_LIMIT);
-        let writer = Writer { client, node: node.into(), clock, seen: HashMap::new() };
+        let writer = Writer { client, node: node.into(), clock, chance, seen: HashMap::new() };
         tokio::spawn(async move {
             // Cancel-safe: an event lost at the end of the agent is a lost hint.
             tokio::select! {
@@ -104,6 +104,7 @@ struct Writer {
     client: Client,
     node: Arc<str>,
     clock: Clock,
+    chance: Chance,
     seen: HashMap<Record, (String, i32)>,
 }
 
@@ -131,7 +132,7 @@ impl Writer {
         if self.seen.len() >= AGGREGATES_MAX {
             self.seen.clear();
         }
-        let name = format!("{}.{:016x}", record.subject.name, rand::random::<u64>());
+        let name = format!("{}.{:016x}", record.subject.name, self.chance.number());
         let event = Event {
             metadata: kube::api::ObjectMeta {
                 name: Some(name.clone()),

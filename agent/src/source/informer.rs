@@ -20,6 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::WatchBackoff;
+use crate::chance::Chance;
+
 /// The objects of one watch. Cheap to clone; clones share the objects.
 #[derive(Debug)]
 pub struct Informer<K> {
@@ -67,21 +70,26 @@ where
     K::DynamicType: Default,
 {
     /// Starts watching; the task ends on `shutdown`.
-    pub fn spawn(api: Api<K>, config: watcher::Config, shutdown: CancellationToken) -> (Self, InformerHandle) {
+    pub fn spawn(
+        api: Api<K>,
+        config: watcher::Config,
+        chance: Chance,
+        shutdown: CancellationToken,
+    ) -> (Self, InformerHandle) {
         let informer = Self::default();
         let clone = informer.clone();
         let handle = tokio::spawn(async move {
             // Cancel-safe: dropping the watch loses nothing that a new one would not list again.
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = clone.follow(api, config) => {}
+                () = clone.follow(api, config, chance) => {}
             }
         });
         (informer, handle)
     }
 
-    async fn follow(&self, api: Api<K>, config: watcher::Config) {
-        let mut stream = watcher::watcher(api, config).default_backoff().boxed();
+    async fn follow(&self, api: Api<K>, config: watcher::Config, chance: Chance) {
+        let mut stream = watcher::watcher(api, config).backoff(WatchBackoff::new(chance)).boxed();
         let mut pending = None;
         while let Some(event) = stream.next().await {
             match event {

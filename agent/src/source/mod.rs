@@ -2,6 +2,7 @@
 //!
 //! Owns the informers, the writer of pod status and deletions, and the recorder of events.
 
+mod backoff;
 mod events;
 mod informer;
 mod pod_api;

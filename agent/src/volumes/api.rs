@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::source::Informer;
+use crate::{chance::Chance, source::Informer};
 
 /// The API as far as volumes need it.
 #[async_trait]
@@ -66,12 +66,13 @@ pub enum ApiFailure {
 #[derive(Clone)]
 pub struct KubeVolumeApi {
     client: Client,
+    chance: Chance,
 }
 
 impl KubeVolumeApi {
     /// Works through `client`, whose identity is the node's.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client, chance: Chance) -> Self {
+        Self { client, chance }
     }
 
     fn watch_one<K>(&self, namespace: &str, name: &str, end: CancellationToken) -> Informer<K>
@@ -82,7 +83,7 @@ impl KubeVolumeApi {
     {
         let api = Api::namespaced(self.client.clone(), namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        Informer::spawn(api, config, end).0
+        Informer::spawn(api, config, self.chance.clone(), end).0
     }
 
     async fn patch_volume(&self, volume: &PersistentVolume, metadata: serde_json::Value) -> Result<(), ApiFailure> {
@@ -113,7 +114,7 @@ impl VolumeApi for KubeVolumeApi {
     }
 
     fn watch_volumes(&self, end: CancellationToken) -> Informer<PersistentVolume> {
-        Informer::spawn(Api::all(self.client.clone()), watcher::Config::default(), end).0
+        Informer::spawn(Api::all(self.client.clone()), watcher::Config::default(), self.chance.clone(), end).0
     }
 
     async fn token(

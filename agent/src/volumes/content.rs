@@ -27,12 +27,15 @@ use super::{
     kind::{Content, Source},
     ownership::FsGroup,
     payload::{Found, Reader, render},
+    place::Place,
     problem::{Problem, blocking},
     tokens::{Token, TokenKey, refresh_at},
     watches::{Watched, Watches},
 };
 use crate::{
+    chance::Chance,
     clock::Clock,
+    ids::PodUid,
     seams::{PodFacts, VolumeError},
     source::Recorder,
 };
@@ -50,7 +53,9 @@ pub(super) struct Sources {
     pub secrets: Watches<Secret>,
     pub facts: PodFacts,
     pub clock: Clock,
+    pub chance: Chance,
     pub recorder: Recorder,
+    pub place: Place,
 }
 
 /// One volume with its place on the host.
@@ -225,6 +230,12 @@ impl Shared {
         let reader = Reader { uid: common_user(pod), fs_group: group };
         let payload = render(&volume.content, pod, &self.sources.facts, &found, reader)?;
         let (directory, now) = (volume.directory.clone(), self.sources.clock.now());
+        if let Place::Memory(volumes) = &self.sources.place {
+            if let Some(uid) = pod.metadata.uid.as_deref().and_then(PodUid::new) {
+                volumes.write(&uid, &directory, payload);
+            }
+            return Ok(());
+        }
         let alone = Arc::clone(&self.updating).lock_owned().await;
         blocking(move || {
             // Held by the work itself, which goes on when its task is dropped.
@@ -292,7 +303,7 @@ impl Shared {
         let token = match (answer, cached.filter(|token| now < token.expires_at)) {
             (Ok(answer), _) => {
                 let expires_at = answer.expiration_timestamp.0;
-                let refresh_at = refresh_at(now, expires_at, rand::random());
+                let refresh_at = refresh_at(now, expires_at, self.sources.chance.unit());
                 Token { value: answer.token, refresh_at, expires_at }
             }
             // The old one still opens doors.

@@ -16,6 +16,7 @@ mod mounts;
 mod node_volumes;
 mod ownership;
 mod payload;
+mod place;
 mod problem;
 mod reclaim;
 mod sub_path;
@@ -27,5 +28,6 @@ mod watches;
 mod tests;
 
 pub use api::{ApiFailure, KubeVolumeApi, VolumeApi};
-pub use node_volumes::{NodeVolumes, VolumesConfig};
+pub use node_volumes::{NodeVolumes, VolumeTools, VolumesConfig};
+pub use place::MemoryVolumes;
 pub use reclaim::{Reclaimer, run_reclaimer};

@@ -20,11 +20,13 @@ use super::{
     kind::{Kind, classify},
     mounts,
     ownership::FsGroup,
+    place::{MemoryVolumes, Place},
     problem::{Problem, blocking},
     sub_path, tree,
     watches::Watches,
 };
 use crate::{
+    chance::Chance,
     clock::Clock,
     config::{ForbiddenPaths, Owner},
     engine::Engine,
@@ -64,6 +66,22 @@ pub struct NodeVolumes {
     claims: Claims,
     sources: Arc<Sources>,
     contents: Mutex<HashMap<PodUid, Arc<PodContent>>>,
+    place: Place,
+}
+
+/// What the volumes of a node work with.
+#[derive(Debug, Clone)]
+pub struct VolumeTools {
+    /// Objects that volumes are made from.
+    pub api: Arc<dyn VolumeApi>,
+    /// Holds volumes of its own.
+    pub engine: Arc<dyn Engine>,
+    /// The clock.
+    pub clock: Clock,
+    /// Spreads what is due at the same time.
+    pub chance: Chance,
+    /// Events.
+    pub recorder: Recorder,
 }
 
 impl NodeVolumes {
@@ -71,25 +89,29 @@ impl NodeVolumes {
     ///
     /// # Errors
     /// When the directories cannot be made, or the memory directory cannot be kept in memory.
-    pub fn new(
-        config: VolumesConfig,
-        api: Arc<dyn VolumeApi>,
-        engine: Arc<dyn Engine>,
-        clock: Clock,
-        recorder: Recorder,
-    ) -> io::Result<Self> {
-        let VolumesConfig { data_dir, pods_dir, memory_dir, owner, forbidden, cpus, memory_bytes } = config;
+    pub fn new(config: VolumesConfig, tools: VolumeTools) -> io::Result<Self> {
         let make = |path: &Path, mode: u32| -> io::Result<PathBuf> {
             fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
             // The kernel names mounts by resolved paths.
             path.canonicalize()
         };
-        let data_dir = make(&data_dir, 0o700)?;
-        let pods_dir = make(&pods_dir, 0o750)?;
-        let memory_dir = make(&memory_dir, 0o700)?;
+        let data_dir = make(&config.data_dir, 0o700)?;
+        let pods_dir = make(&config.pods_dir, 0o750)?;
+        let memory_dir = make(&config.memory_dir, 0o700)?;
         if !mounts::is_in_memory(&memory_dir) {
             mounts::ensure_tmpfs(&memory_dir, 0o700, None)?;
         }
+        Ok(Self::with(VolumesConfig { data_dir, pods_dir, memory_dir, ..config }, tools, Place::Host))
+    }
+
+    /// The volumes of a simulated node: the same decisions and the same objects of the API, no file.
+    pub fn in_memory(config: VolumesConfig, tools: VolumeTools, volumes: MemoryVolumes) -> Self {
+        Self::with(config, tools, Place::Memory(volumes))
+    }
+
+    fn with(config: VolumesConfig, tools: VolumeTools, place: Place) -> Self {
+        let VolumesConfig { data_dir, pods_dir, memory_dir, owner, forbidden, cpus, memory_bytes } = config;
+        let VolumeTools { api, engine, clock, chance, recorder } = tools;
         let fence = Fence { forbidden, private: vec![data_dir.clone(), pods_dir.clone(), memory_dir.clone()] };
         let claims = Claims {
             api: Arc::clone(&api),
@@ -98,6 +120,7 @@ impl NodeVolumes {
             root: data_dir.join(VOLUMES),
             node: owner.node.clone(),
             cluster: owner.cluster,
+            place: place.clone(),
         };
         let facts = PodFacts {
             node_name: owner.node,
@@ -108,8 +131,9 @@ impl NodeVolumes {
         let (for_maps, for_secrets) = (Arc::clone(&api), Arc::clone(&api));
         let config_maps = Watches::new(move |namespace, name, end| for_maps.watch_config_map(namespace, name, end));
         let secrets = Watches::new(move |namespace, name, end| for_secrets.watch_secret(namespace, name, end));
-        let sources = Arc::new(Sources { api, config_maps, secrets, facts, clock, recorder });
-        Ok(Self { pods_dir, memory_dir, fence, claims, sources, contents: Mutex::default() })
+        let sources =
+            Arc::new(Sources { api, config_maps, secrets, facts, clock, chance, recorder, place: place.clone() });
+        Self { pods_dir, memory_dir, fence, claims, sources, contents: Mutex::default(), place }
     }
 
     fn pod_dir(&self, pod: &PodUid) -> PathBuf {
@@ -145,12 +169,17 @@ impl NodeVolumes {
                 // A tmpfs of its own has the size that was asked for; it is mounted beside the volumes on disk.
                 let path = self.volume_dir(uid, &volume.name, false);
                 let made = path.clone();
-                blocking(move || {
-                    let made = empty_dir::ensure(&made, in_memory, size_bytes, group);
-                    made.map_err(|error| Problem::io("cannot make the directory", &error))
-                })
-                .await?;
+                if matches!(self.place, Place::Host) {
+                    blocking(move || {
+                        let made = empty_dir::ensure(&made, in_memory, size_bytes, group);
+                        made.map_err(|error| Problem::io("cannot make the directory", &error))
+                    })
+                    .await?;
+                }
                 (MountSource::HostPath(path), false)
+            }
+            Kind::HostPath { path, .. } if matches!(self.place, Place::Memory(_)) => {
+                (MountSource::HostPath(PathBuf::from(path)), false)
             }
             Kind::HostPath { path, check } => {
                 let fence = self.fence.clone();
@@ -169,6 +198,10 @@ impl NodeVolumes {
     }
 
     async fn make_pod_dirs(&self, pod: &PodUid) -> Result<(), Problem> {
+        if let Place::Memory(volumes) = &self.place {
+            volumes.make_pod(pod);
+            return Ok(());
+        }
         let (on_disk, in_memory) = (self.pod_dir(pod).join(VOLUMES), self.memory_dir.join(pod.as_str()));
         blocking(move || {
             let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
@@ -248,6 +281,9 @@ impl PodVolumes for NodeVolumes {
                 PathBuf::from(details.mountpoint)
             }
         };
+        if matches!(self.place, Place::Memory(_)) {
+            return Ok(MountSource::HostPath(root.join(sub_path)));
+        }
         let mounts_dir = self.pod_dir(pod).join(SUB_PATHS).join(&volume.name);
         let (sub_path, read_only) = (sub_path.to_owned(), volume.read_only);
         let mounted = blocking(move || sub_path::ensure(&root, &sub_path, read_only, &mounts_dir)).await;
@@ -268,6 +304,10 @@ impl PodVolumes for NodeVolumes {
         if let Some(content) = content {
             content.stop().await;
         }
+        if let Place::Memory(volumes) = &self.place {
+            volumes.remove_pod(pod);
+            return Ok(());
+        }
         let (pod_dir, memory_dir, name) = (self.pod_dir(pod), self.memory_dir.clone(), pod.as_str().to_owned());
         let removed = blocking(move || {
             remove_pod(&pod_dir, &memory_dir, &name).map_err(|error| Problem::io("cannot remove the volumes", &error))
@@ -280,6 +320,9 @@ impl PodVolumes for NodeVolumes {
     }
 
     async fn list(&self) -> Result<Vec<PodUid>, VolumeError> {
+        if let Place::Memory(volumes) = &self.place {
+            return Ok(volumes.pods());
+        }
         let (pods_dir, memory_dir) = (self.pods_dir.clone(), self.memory_dir.clone());
         let listed = blocking(move || {
             let failed = |error: io::Error| Problem::io("cannot list volumes", &error);

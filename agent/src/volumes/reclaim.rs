@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{ApiFailure, VolumeApi},
     claims::{DockerStorage, LocalStorage, Location, is_on_node, locate, volume_labels},
+    place::MemoryVolumes,
     problem::{Problem, blocking},
 };
-use crate::{config::Owner, engine::Engine, source::Recorder};
+use crate::{chance::Chance, config::Owner, engine::Engine, source::Recorder};
 
 /// Held while data may exist.
 const FINALIZER: &str = "drover.dev/volume";
@@ -37,6 +38,10 @@ pub struct Reclaimer {
     pub owner: Owner,
     /// Events.
     pub recorder: Recorder,
+    /// Spreads the tries of many nodes.
+    pub chance: Chance,
+    /// Where the volumes of a simulated node are; `None` on a host.
+    pub in_memory: Option<MemoryVolumes>,
 }
 
 /// What to do with a volume.
@@ -66,7 +71,7 @@ pub async fn run_reclaimer(reclaimer: Reclaimer, shutdown: CancellationToken) {
         // Cancel-safe: watches keep what they hold.
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))) => {}
+            () = tokio::time::sleep(reclaimer.chance.spread(wait, 0.8, 1.2)) => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
     }
@@ -142,6 +147,10 @@ impl Reclaimer {
         match location {
             Location::Local { handle, uid, .. } => {
                 let storage = LocalStorage::new(&self.data_dir.join("volumes"), &handle, &uid)?;
+                if let Some(volumes) = &self.in_memory {
+                    volumes.remove_local(&handle, &uid);
+                    return Ok(());
+                }
                 blocking(move || storage.remove()).await
             }
             Location::Docker { name, uid, .. } => {

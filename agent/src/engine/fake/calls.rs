@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 use super::{Effect, FakeEngine, world::FakeContainer};
 use crate::{
@@ -29,13 +29,23 @@ impl FakeEngine {
         changes: bool,
         act: impl FnOnce(&Self) -> Reply<T> + Send,
     ) -> Reply<T> {
-        let latency = self.world().latency;
+        let latency = {
+            let world = self.world();
+            if operation == "start" { world.latency + world.start_latency } else { world.latency }
+        };
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let (number, effect) = self.world().count(operation, subject, changes);
+        let (number, struck) = self.world().count(operation, subject, changes);
+        let effect = struck.or_else(|| self.weather(operation));
+        if let Some(Effect::Delay(delay)) = effect {
+            tokio::time::sleep(delay).await;
+        }
+        if self.world().down {
+            return Err(EngineError::new(ErrorKind::Unavailable, operation, "the engine is down"));
+        }
         match effect {
-            None => act(self),
+            None | Some(Effect::Delay(_)) => act(self),
             Some(Effect::Fail(kind)) => Err(EngineError::new(kind, operation, "injected")),
             Some(Effect::Hang) => self.never_answer(number, operation).await,
             Some(Effect::LoseReply) => {
@@ -50,6 +60,20 @@ impl FakeEngine {
         }
     }
 
+    /// What chance does to a call.
+    fn weather(&self, operation: &'static str) -> Option<Effect> {
+        let weather = self.world().weather.clone();
+        let chance = &self.shared.chance;
+        let failures = if operation == "pull" { weather.failed_pulls } else { weather.failures };
+        if chance.happens(failures) {
+            return Some(Effect::Fail(ErrorKind::Failed));
+        }
+        if chance.happens(weather.lost_replies) {
+            return Some(Effect::LoseReply);
+        }
+        chance.happens(weather.delays).then(|| Effect::Delay(chance.spread(weather.delay_max, 0.0, 1.0)))
+    }
+
     async fn never_answer<T>(&self, number: usize, operation: &'static str) -> Reply<T> {
         self.shared.struck.send_replace(Some(number));
         tokio::time::sleep(CALL_DEADLINE).await;
@@ -57,10 +81,14 @@ impl FakeEngine {
     }
 
     fn emit(&self, kind: EventKind) {
-        if !self.world().lose_events {
+        let (lose, lost) = {
+            let world = self.world();
+            (world.lose_events, world.weather.lost_events)
+        };
+        if !lose && !self.shared.chance.happens(lost) {
             let at = Some(self.shared.clock.now());
             // Nobody may be listening.
-            let _ = self.shared.events.send(EngineEvent { kind, at });
+            let _ = self.shared.events.send(Some(EngineEvent { kind, at }));
         }
     }
 
@@ -83,7 +111,9 @@ impl FakeEngine {
             let behaviour = container.behaviour.clone();
             let timer = behaviour.runs_for.map(|runs_for| (runs_for, behaviour, container.run));
             let (labels, name) = (container.labels.clone(), container.name.clone());
-            *world.starts.entry(name).or_default() += 1;
+            if !world.unrecorded {
+                *world.starts.entry(name).or_default() += 1;
+            }
             (labels, timer)
         };
         self.emit(EventKind::Started { id: id.clone(), labels });
@@ -133,7 +163,7 @@ impl FakeEngine {
         let image = image.ok_or_else(|| {
             EngineError::new(ErrorKind::NoSuchImage, "create", format!("no such image: {}", config.image))
         })?;
-        let id = world.fresh_id();
+        let id = world.fresh_id(self.shared.salt);
         let container = FakeContainer {
             id: id.clone(),
             name: name.to_owned(),
@@ -182,16 +212,7 @@ impl Engine for FakeEngine {
     }
 
     async fn info(&self) -> Reply<EngineInfo> {
-        let info = || EngineInfo {
-            id: "fake".to_owned(),
-            version: "20.10.0".to_owned(),
-            architecture: "x86_64".to_owned(),
-            os: "linux".to_owned(),
-            cpus: 4,
-            memory_bytes: 8 << 30,
-            ..Default::default()
-        };
-        self.call("info", "", false, |_| Ok(info())).await
+        self.call("info", "", false, |engine| Ok(engine.world().info.clone())).await
     }
 
     async fn create_container(&self, name: &str, config: &ContainerConfig) -> Reply<ContainerId> {
@@ -237,15 +258,26 @@ impl Engine for FakeEngine {
 
     fn events(&self) -> BoxStream<'static, Reply<EngineEvent>> {
         let stream = BroadcastStream::new(self.shared.events.subscribe());
-        stream.map(|event| event.map_err(|lag| EngineError::new(ErrorKind::Failed, "events", lag.to_string()))).boxed()
+        if self.world().down {
+            let down = EngineError::new(ErrorKind::Unavailable, "events", "the engine is down");
+            return futures::stream::iter([Err(down)]).boxed();
+        }
+        let lagged = |lag: BroadcastStreamRecvError| EngineError::new(ErrorKind::Failed, "events", lag.to_string());
+        let events = stream.map(move |event| event.map_err(lagged).transpose());
+        events.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready).boxed()
     }
 
     fn pull_image(&self, image: &str, _auth: Option<RegistryAuth>) -> BoxStream<'static, Reply<PullProgress>> {
         let (engine, image) = (self.clone(), image.to_owned());
         let pull = async move {
-            let found = engine.world().registry.get(&normalise(&image)).cloned();
+            let (found, extra) = {
+                let world = engine.world();
+                let found = world.registry.get(&normalise(&image)).or(world.any_image.as_ref()).cloned();
+                (found, world.weather.pull_delay_max)
+            };
             let delay = found.as_ref().map(|(_, delay)| *delay).unwrap_or_default();
-            tokio::time::sleep(delay).await;
+            let extra = if extra.is_zero() { extra } else { engine.shared.chance.spread(extra, 0.0, 1.0) };
+            tokio::time::sleep(delay + extra).await;
             let act = |engine: &Self| match found {
                 Some((behaviour, _)) => {
                     engine.add_image(&image, behaviour);
@@ -300,7 +332,7 @@ impl Engine for FakeEngine {
                 return Err(EngineError::new(ErrorKind::NotRunning, "exec", "container is not running"));
             }
             let code = container.behaviour.exec_code;
-            let exec = format!("exec-{}", world.execs.len());
+            let exec = format!("exec-{}", world.fresh_number());
             world.execs.insert(exec.clone(), code);
             Ok(exec)
         };
@@ -318,7 +350,11 @@ impl Engine for FakeEngine {
 
     async fn inspect_exec(&self, exec: &str) -> Reply<ExecState> {
         let act = |engine: &Self| {
-            let code = engine.world().execs.get(exec).copied().ok_or_else(|| no_such("exec", exec))?;
+            let mut world = engine.world();
+            let code = world.execs.get(exec).copied().ok_or_else(|| no_such("exec", exec))?;
+            if world.unrecorded {
+                world.execs.remove(exec);
+            }
             Ok(ExecState { running: false, exit_code: Some(code) })
         };
         self.call("exec", exec, false, act).await

@@ -1,8 +1,10 @@
 //! An engine in memory: deterministic, scriptable, for tests, simulations and hollow nodes.
 //!
-//! Containers behave as their image says ([`Behaviour`]); faults strike by call number or by operation ([`Fault`]).
+//! Containers behave as their image says ([`Behaviour`]); faults strike by call number, by operation ([`Fault`]) or by
+//! chance ([`Weather`]).
 
 mod calls;
+mod prober;
 mod world;
 
 use std::{
@@ -14,8 +16,8 @@ use std::{
 use tokio::sync::{broadcast, watch};
 
 use self::world::World;
-use super::{EngineEvent, ErrorKind};
-use crate::clock::Clock;
+use super::{EngineEvent, EngineInfo, ErrorKind};
+use crate::{chance::Chance, clock::Clock};
 
 /// What containers of an image do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Behaviour {
     pub start_error: Option<String>,
     /// The kernel kills it for memory when it ends by itself.
     pub out_of_memory: bool,
+    /// How long after its start it answers over the network; `None` never does.
+    pub answers_after: Option<Duration>,
     /// What any command run in it returns.
     pub exec_code: i64,
     /// What it writes.
@@ -46,6 +50,7 @@ impl Default for Behaviour {
             stops_after: Some(Duration::ZERO),
             start_error: None,
             out_of_memory: false,
+            answers_after: Some(Duration::ZERO),
             exec_code: 0,
             log: String::new(),
             user: String::new(),
@@ -84,6 +89,27 @@ pub enum Effect {
     LoseReply,
     /// It takes effect and a time-out comes.
     TimeOutAfter,
+    /// It takes effect after this time, and then answers.
+    Delay(Duration),
+}
+
+/// What goes wrong at random, by probabilities from 0 to 1 for each call. The default is fair weather.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weather {
+    /// A call fails without effect.
+    pub failures: f64,
+    /// A call takes effect and its answer is lost.
+    pub lost_replies: f64,
+    /// A call takes effect late.
+    pub delays: f64,
+    /// How late at most.
+    pub delay_max: Duration,
+    /// An event is lost.
+    pub lost_events: f64,
+    /// A pull fails.
+    pub failed_pulls: f64,
+    /// What is added to a pull at most.
+    pub pull_delay_max: Duration,
 }
 
 /// An engine in memory. Cheap to clone; clones are the same engine.
@@ -95,18 +121,77 @@ pub struct FakeEngine {
 #[derive(Debug)]
 struct Shared {
     world: Mutex<World>,
-    events: broadcast::Sender<EngineEvent>,
+    /// `None` ends the streams: the engine went away.
+    events: broadcast::Sender<Option<EngineEvent>>,
     /// The number of the last call that a [`Effect::Hang`] or [`Effect::LoseReply`] struck.
     struck: watch::Sender<Option<usize>>,
     clock: Clock,
+    chance: Chance,
+    /// Distinguishes the containers of this engine from those of others.
+    salt: u64,
 }
 
 impl FakeEngine {
     /// An engine with no images, whose time is `clock`'s.
     pub fn new(clock: Clock) -> Self {
+        Self::with(clock, Chance::seeded(0), 0)
+    }
+
+    /// An engine with no images, whose weather is drawn from `chance`, as are the ids of its containers.
+    pub fn with_chance(clock: Clock, chance: Chance) -> Self {
+        let salt = chance.number();
+        Self::with(clock, chance, salt)
+    }
+
+    fn with(clock: Clock, chance: Chance, salt: u64) -> Self {
         let (events, _) = broadcast::channel(1024);
         let (struck, _) = watch::channel(None);
-        Self { shared: Arc::new(Shared { world: Mutex::new(World::default()), events, struck, clock }) }
+        let world = Mutex::new(World::default());
+        Self { shared: Arc::new(Shared { world, events, struck, clock, chance, salt }) }
+    }
+
+    /// Keeps no record of calls and starts, which would grow for ever: for long runs that nobody questions.
+    #[must_use]
+    pub fn without_records(self) -> Self {
+        self.world().unrecorded = true;
+        self
+    }
+
+    /// What the engine says of itself and its host.
+    pub fn set_info(&self, info: EngineInfo) {
+        self.world().info = info;
+    }
+
+    /// Makes every image known to the registry that is not known by [`Self::add_registry_image`].
+    pub fn add_any_registry_image(&self, behaviour: Behaviour, delay: Duration) {
+        self.world().any_image = Some((behaviour, delay));
+    }
+
+    /// What goes wrong at random from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.world().weather = weather;
+    }
+
+    /// Whether the engine is down: every call fails, and the streams of events end.
+    pub fn set_down(&self, down: bool) {
+        self.world().down = down;
+        if down {
+            self.end_streams();
+        }
+    }
+
+    /// Restarts the engine. Containers go on, as with live-restore, or all end without a word.
+    pub fn restart(&self, keep: bool) {
+        if !keep {
+            let now = self.shared.clock.now();
+            self.world().end_all(now);
+        }
+        self.end_streams();
+    }
+
+    fn end_streams(&self) {
+        // Nobody may be listening.
+        let _ = self.shared.events.send(None);
     }
 
     /// Puts an image on the engine.
@@ -139,6 +224,11 @@ impl FakeEngine {
         self.world().latency = latency;
     }
 
+    /// Makes every start of a container take this long.
+    pub fn set_start_latency(&self, latency: Duration) {
+        self.world().start_latency = latency;
+    }
+
     /// The calls so far that change something, as `operation subject`.
     pub fn calls(&self) -> Vec<String> {
         self.world().calls.clone()
@@ -160,6 +250,13 @@ impl FakeEngine {
         // The sender lives as long as `self`.
         let number = struck.wait_for(Option::is_some).await.map(|number| *number);
         number.ok().flatten().unwrap_or_default()
+    }
+
+    /// Names of the containers that run, each with when it started.
+    pub fn running(&self) -> BTreeMap<String, jiff::Timestamp> {
+        let world = self.world();
+        let running = world.containers.values().filter(|container| container.phase == super::ContainerPhase::Running);
+        running.filter_map(|container| Some((container.name.clone(), container.started_at?))).collect()
     }
 
     /// Ends a container as if its process had.

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Behaviour, Effect, Fault, When};
+use super::{Behaviour, Effect, Fault, Weather, When};
 use crate::{
-    engine::{ContainerDetails, ContainerPhase, ContainerSummary, ImageSummary, VolumeDetails, normalise},
+    engine::{ContainerDetails, ContainerPhase, ContainerSummary, EngineInfo, ImageSummary, VolumeDetails, normalise},
     ids::ContainerId,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct World {
     pub(super) containers: BTreeMap<ContainerId, FakeContainer>,
     pub(super) images: BTreeMap<String, FakeImage>,
@@ -20,10 +20,50 @@ pub(super) struct World {
     pub(super) faults: Vec<Fault>,
     pub(super) lose_events: bool,
     pub(super) latency: Duration,
+    pub(super) start_latency: Duration,
     pub(super) calls: Vec<String>,
     pub(super) calls_count: usize,
     pub(super) starts: BTreeMap<String, u32>,
+    pub(super) weather: Weather,
+    pub(super) down: bool,
+    pub(super) info: EngineInfo,
+    /// What a pull of an image that the registry does not name brings.
+    pub(super) any_image: Option<(Behaviour, Duration)>,
+    pub(super) unrecorded: bool,
     next_id: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            containers: BTreeMap::new(),
+            images: BTreeMap::new(),
+            registry: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            faults: Vec::new(),
+            lose_events: false,
+            latency: Duration::ZERO,
+            start_latency: Duration::ZERO,
+            calls: Vec::new(),
+            calls_count: 0,
+            starts: BTreeMap::new(),
+            weather: Weather::default(),
+            down: false,
+            info: EngineInfo {
+                id: "fake".to_owned(),
+                version: "20.10.0".to_owned(),
+                architecture: "x86_64".to_owned(),
+                os: "linux".to_owned(),
+                cpus: 4,
+                memory_bytes: 8 << 30,
+                ..Default::default()
+            },
+            any_image: None,
+            unrecorded: false,
+            next_id: 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -56,9 +96,15 @@ impl World {
         self.images.insert(normalise(image), FakeImage { id, behaviour });
     }
 
-    pub(super) fn fresh_id(&mut self) -> ContainerId {
+    /// A number that no container, image or exec has yet.
+    pub(super) fn fresh_number(&mut self) -> u64 {
         self.next_id += 1;
-        let text = format!("{:064x}", self.next_id);
+        self.next_id
+    }
+
+    pub(super) fn fresh_id(&mut self, salt: u64) -> ContainerId {
+        self.next_id += 1;
+        let text = format!("{salt:016x}{:048x}", self.next_id);
         ContainerId::new(&text).expect("64 hexadecimal digits")
     }
 
@@ -82,7 +128,7 @@ impl World {
     }
 
     pub(super) fn add_foreign(&mut self, name: &str, labels: BTreeMap<String, String>, now: Timestamp) {
-        let id = self.fresh_id();
+        let id = self.fresh_id(0);
         let container = FakeContainer {
             id: id.clone(),
             name: name.to_owned(),
@@ -100,12 +146,23 @@ impl World {
         self.containers.insert(id, container);
     }
 
+    /// Ends every process at once, as the host's end does.
+    pub(super) fn end_all(&mut self, now: Timestamp) {
+        for container in self.containers.values_mut().filter(|container| container.phase == ContainerPhase::Running) {
+            container.phase = ContainerPhase::Exited;
+            container.exit_code = 255;
+            container.finished_at = Some(now);
+        }
+    }
+
     /// Counts a call and returns its number with the effect of the fault that strikes it.
     pub(super) fn count(&mut self, operation: &'static str, subject: &str, changes: bool) -> (usize, Option<Effect>) {
         let number = self.calls_count;
         if changes {
             self.calls_count += 1;
-            self.calls.push(format!("{operation} {subject}"));
+            if !self.unrecorded {
+                self.calls.push(format!("{operation} {subject}"));
+            }
         }
         let strikes = |fault: &Fault| match fault.when {
             When::Call(wanted) => changes && wanted == number,

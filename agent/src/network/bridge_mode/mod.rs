@@ -10,7 +10,7 @@ mod image;
 mod wiring;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs, io,
     net::Ipv4Addr,
     path::PathBuf,
@@ -33,7 +33,9 @@ use self::{
     image::HolderImage,
 };
 use super::{
-    BridgeError, NetnsError, NetworkConfig, PodHostPorts, RecordError, StartError, bridge, forwarding,
+    BridgeError, NetnsError, NetworkConfig, PodHostPorts, RecordError, StartError, bridge,
+    connections::count_connections,
+    forwarding,
     host::explain,
     link::{LinkError, Netlink, hardware_address},
     mode::mode_of_pods,
@@ -324,6 +326,10 @@ impl PodNetwork for BridgeNetwork {
 
     async fn list(&self) -> Result<Vec<PodUid>, NetworkError> {
         Ok(self.pods.uids())
+    }
+
+    async fn connections(&self, sandbox: &Sandbox, ports: BTreeSet<u16>) -> io::Result<u32> {
+        count_connections(&sandbox.netns, ports).await
     }
 
     fn mode(&self) -> NetworkMode {

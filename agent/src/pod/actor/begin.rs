@@ -11,7 +11,7 @@ use crate::{
     network::hostname,
     pod::{
         action::Action,
-        apply::{StartRequest, clean_up, count_connections, pull, run_hook, start},
+        apply::{StartRequest, clean_up, pull, run_hook, start},
         context::Context,
         observed::{Cause, Hook, Operation, Routes, Stage, Stop, Termination},
         plan::{after, pod_containers},
@@ -250,12 +250,13 @@ impl Actor {
         let ports = serving_ports(&self.pod, &self.context.slices.list());
         let drains = self.pod.metadata.annotations.as_ref().and_then(|a| a.get("drover.dev/drain-connections"));
         let wanted = drains.is_none_or(|value| value != "false") && !ports.is_empty();
-        let netns = self.observed.sandbox.as_ref().map(|sandbox| sandbox.netns.clone()).filter(|_| wanted);
+        let sandbox = self.observed.sandbox.clone().filter(|_| wanted);
         let Some(end) = &mut self.observed.termination else { return };
         end.counting = true;
+        let context = Arc::clone(&self.context);
         self.steps.spawn(async move {
-            Outcome::Connections(match netns {
-                Some(netns) => count_connections(&netns, ports).await,
+            Outcome::Connections(match sandbox {
+                Some(sandbox) => context.network.connections(&sandbox, ports).await,
                 None => Ok(0),
             })
         });

@@ -190,6 +190,7 @@ impl Actor {
             };
             let target = ProbeTarget {
                 engine: Arc::clone(&self.context.engine),
+                prober: Arc::clone(&self.context.prober),
                 id: attempt.id.clone(),
                 container: container.spec.clone(),
                 address: Some(address),

@@ -2,14 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
 
-use crate::{
-    engine::run_exec,
-    ids::ContainerId,
-    pod::context::Context,
-    probes::{HttpRequest, http_get, resolve_port},
-};
+use crate::{engine::run_exec, ids::ContainerId, pod::context::Context, seams::ProbeSubject};
 
 /// What a hook may say at most.
 const OUTPUT_MAX: usize = 1024;
@@ -39,10 +34,8 @@ pub(in crate::pod) async fn run_hook(
         };
     }
     if let Some(get) = &handler.http_get {
-        let port = resolve_port(&get.port, container).ok_or_else(|| format!("unknown port {:?}", get.port))?;
-        let host = get.host.clone().or_else(|| address.map(|ip| ip.to_string()));
-        let request = HttpRequest::new(get, host.unwrap_or_default(), port);
-        return http_get(&request, limit).await.map(drop);
+        let probe = Probe { http_get: Some(get.clone()), ..Default::default() };
+        return context.prober.probe(ProbeSubject { id, container, address }, &probe, limit).await;
     }
     Err("the hook has no handler that is supported".to_owned())
 }

@@ -1,7 +1,6 @@
 //! Carries out what the planner asks for. No decisions: each function does one step and says how it went.
 
 mod cleanup;
-mod connections;
 mod files;
 mod hooks;
 mod pull;
@@ -9,7 +8,7 @@ mod secrets;
 mod start;
 
 pub(super) use cleanup::clean_up;
-pub(super) use connections::count_connections;
+pub use files::HostFiles;
 pub(super) use hooks::run_hook;
 pub(super) use pull::{PullFailure, pull};
 pub(super) use start::{StartFailure, StartRequest, Started, start};
@@ -40,7 +39,8 @@ pub(super) async fn describe_end(
         (false, _, false) => "ContainerCannotRun",
         (false, _, true) => "Error",
     };
-    let mut message = tokio::fs::read(message_file).await.ok().map(|bytes| last_bytes(&bytes, TERMINATION_MESSAGE_MAX));
+    let words = context.files.last_words(message_file).await;
+    let mut message = words.map(|bytes| last_bytes(&bytes, TERMINATION_MESSAGE_MAX));
     message = message.filter(|text| !text.is_empty());
     if message.is_none() && fall_back_to_logs && exit_code != 0 {
         message = last_log(context, details).await;

@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::files;
 use crate::{
     config::{BuildInput, ConfigError, ContainerIdentity, ResolvedMount, build_container_config, identity_of},
     engine::{ContainerConfig, EngineError, ErrorKind},
     ids::{ContainerId, PodUid},
     ledger::LedgerEntry,
     network::hostname,
-    pod::{context::Context, plan::spec_hash},
-    seams::{EngineNetworking, PreparedVolume, Sandbox},
+    pod::{
+        context::{Context, termination_log},
+        plan::spec_hash,
+    },
+    seams::{EngineNetworking, FilesRequest, PreparedVolume, Sandbox},
 };
 
 /// What a start needs to know.
@@ -107,7 +109,14 @@ async fn configure(
     };
     let env = context.environment.resolve(pod, container, &context.facts(pod_ip)).await;
     let env = env.map_err(|error| local("", &error.message))?;
-    let files = files::write(&pod_dir, pod, container, request.attempt, request.sandbox.as_ref()).await;
+    let files = FilesRequest {
+        pod_dir: &pod_dir,
+        pod,
+        container,
+        termination_log: &termination_log(&pod_dir, &container.name, request.attempt),
+        sandbox: request.sandbox.as_ref(),
+    };
+    let files = context.files.write(&files).await;
     let files = files.map_err(|error| local("pod files", &error))?;
     let networking = request.sandbox.as_ref().map(|sandbox| sandbox.engine.clone());
     let on_host = EngineNetworking { network_mode: "host".to_owned(), runtime: None, ipv4: None };

@@ -31,9 +31,11 @@ use crate::{
     ids::PodUid,
     ledger::Ledger,
     pod::{
+        HostFiles,
         context::{Context, NodeFacts},
         spawn, watch_engine,
     },
+    probes::NetworkProber,
     seams::{
         PodDirectory, PodNetwork,
         fake::{FakeNetwork, FakeVolumes, LiteralEnvironment},
@@ -183,6 +185,8 @@ impl Host {
             engine_up: health.up,
             images_changed: health.images,
             directory: PodDirectory::default(),
+            files: Arc::new(HostFiles),
+            prober: Arc::new(NetworkProber),
             recorder: Recorder::silent(),
             clock: self.clock.clone(),
             node: NodeFacts { host_ip: "192.0.2.1".parse().ok(), memory_bytes: 8 << 30, cpus: 4, oom_score_floor: 0 },

@@ -21,6 +21,7 @@ use super::{
     api::{ApiFailure, VolumeApi},
     host_path::{self, Fence},
     ownership::FsGroup,
+    place::Place,
     problem::{Problem, blocking},
 };
 use crate::{engine::Engine, seams::MountSource};
@@ -40,6 +41,7 @@ pub(super) struct Claims {
     pub root: PathBuf,
     pub node: String,
     pub cluster: String,
+    pub place: Place,
 }
 
 /// What was found where a volume's storage should be.
@@ -121,6 +123,9 @@ impl Claims {
 
     async fn open(&self, volume: &PersistentVolume, location: &Location) -> Result<MountSource, Failure> {
         match location {
+            Location::Host { path, .. } if !matches!(self.place, Place::Host) => {
+                Ok(MountSource::HostPath(PathBuf::from(path)))
+            }
             Location::Host { path, check, .. } => {
                 let (fence, path, check) = (self.fence.clone(), path.clone(), check.clone());
                 let found = blocking(move || host_path::ensure(&fence, &path, &check)).await?;
@@ -128,6 +133,16 @@ impl Claims {
             }
             Location::Local { handle, uid, .. } => {
                 let storage = LocalStorage::new(&self.root, handle, uid)?;
+                if let Place::Memory(volumes) = &self.place {
+                    let found = volumes.find_local(handle, uid);
+                    let decision = decide(&name_of(volume), is_initialized(volume), &found);
+                    let create = || async {
+                        volumes.create_local(handle, uid);
+                        Ok(())
+                    };
+                    self.carry_out(volume, decision, create).await?;
+                    return Ok(MountSource::HostPath(storage.data()));
+                }
                 let (decision, storage) = blocking({
                     let (name, initialized) = (name_of(volume), is_initialized(volume));
                     move || Ok((decide(&name, initialized, &storage.find()?), storage))
@@ -172,7 +187,8 @@ impl Claims {
 
     /// Applies `fsGroup` where the storage is a directory for this purpose; a path of the host keeps its owners.
     async fn give(&self, location: &Location, source: &MountSource, group: Option<FsGroup>) -> Result<(), Problem> {
-        let (Some(group), true) = (group, location.takes_fs_group()) else { return Ok(()) };
+        let takes = location.takes_fs_group() && matches!(self.place, Place::Host);
+        let (Some(group), true) = (group, takes) else { return Ok(()) };
         let path = match source {
             MountSource::HostPath(path) => path.clone(),
             MountSource::DockerVolume(name) => {

@@ -20,13 +20,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    chance::Chance,
     clock::Clock,
     config::{ForbiddenPaths, Owner},
     engine::fake::FakeEngine,
     ids::PodUid,
     seams::{MountSource, PreparedVolume},
     source::{Informer, Recorder},
-    volumes::{ApiFailure, NodeVolumes, Reclaimer, VolumeApi, VolumesConfig, mounts},
+    volumes::{ApiFailure, NodeVolumes, Reclaimer, VolumeApi, VolumeTools, VolumesConfig, mounts},
 };
 
 #[derive(Debug, Clone)]
@@ -192,9 +193,14 @@ impl Node {
             cpus: 2,
             memory_bytes: 1 << 30,
         };
-        let api = Arc::new(self.api.clone());
-        NodeVolumes::new(config, api, Arc::new(self.engine.clone()), self.api.clock.clone(), Recorder::silent())
-            .unwrap()
+        let tools = VolumeTools {
+            api: Arc::new(self.api.clone()),
+            engine: Arc::new(self.engine.clone()),
+            clock: self.api.clock.clone(),
+            chance: Chance::System,
+            recorder: Recorder::silent(),
+        };
+        NodeVolumes::new(config, tools).unwrap()
     }
 
     pub(super) fn reclaimer(&self) -> Reclaimer {
@@ -204,6 +210,8 @@ impl Node {
             data_dir: self.dir.path().join("data"),
             owner: self.owner(),
             recorder: Recorder::silent(),
+            chance: Chance::System,
+            in_memory: None,
         }
     }
 

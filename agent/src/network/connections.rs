@@ -13,7 +13,7 @@ const COUNTED_STATES: [&str; 2] = ["01", "03"];
 ///
 /// # Errors
 /// When the name space cannot be entered or its tables read.
-pub(in crate::pod) async fn count_connections(netns: &Path, ports: BTreeSet<u16>) -> io::Result<u32> {
+pub(crate) async fn count_connections(netns: &Path, ports: BTreeSet<u16>) -> io::Result<u32> {
     let netns: PathBuf = netns.to_owned();
     let (done_tx, done_rx) = tokio::sync::oneshot::channel();
     // A thread of its own: it enters the name space and never comes back.
