@@ -1,6 +1,6 @@
 //! The flags.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use drover_agent::network::ModeChoice;
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Server(Server),
     /// The API server alone.
     Apiserver(Server),
+    /// Simulated nodes that speak only the Kubernetes node and pod API, to this or any Kubernetes API server.
+    Hollow(Hollow),
     /// Removes from this host what `up` or an agent made: containers, network, tables and the runtime's registration.
     ///
     /// The data directory with its volumes stays. The server or agent must have ended.
@@ -100,6 +102,41 @@ pub(crate) struct Up {
     pub(crate) node: Node,
 }
 
+/// Simulated nodes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Hollow {
+    /// The API server. [default: the kubeconfig's]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) nodes: usize,
+    /// Credentials, such as `admin.kubeconfig` in a server's data directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// A bearer token, in place of the kubeconfig's credentials.
+    #[arg(long, env = "DROVER_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Authority that signed the server's certificate. [default: the kubeconfig's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate_authority: Option<PathBuf>,
+    /// Nodes are named PREFIX-0, PREFIX-1, …
+    #[arg(long, default_value = "hollow", value_name = "PREFIX")]
+    pub(crate) name_prefix: String,
+    /// Labels of every node.
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE,…", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// How long a container takes to start, such as 50ms or 2s.
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    pub(crate) pod_start_latency: Duration,
+    /// Images that every node has from the start; any other is pulled at once.
+    #[arg(long = "image", value_name = "NAME")]
+    pub(crate) images: Vec<String>,
+    /// Every node acts as the given credentials' user, not as its own identity system:node:NAME.
+    #[arg(long)]
+    pub(crate) no_impersonation: bool,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Uninstall {
     /// The data directory that `up` or the agent was started with.
@@ -121,6 +158,17 @@ impl Server {
 /// The engine mounts what lies in the data directory, and takes only absolute paths.
 fn absolute(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// A number with the unit `ms` or `s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number with a unit, such as 50ms or 2s".to_owned();
+    let (number, unit_ms) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s').ok_or_else(wrong)?, 1000),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -6,6 +6,7 @@
 mod agent;
 mod cli;
 mod data_dir;
+mod hollow;
 mod server;
 mod store;
 
@@ -39,6 +40,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Up(options) => up(options).await,
         Command::Server(options) => serve(options, true).await,
         Command::Apiserver(options) => serve(options, false).await,
+        Command::Hollow(options) => hollow::run(options, shutdown_on_signal()?).await,
         Command::Uninstall(options) => agent::uninstall(&options).await,
     }
 }
