@@ -1,6 +1,6 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help demo demo-down test build fmt lint deny doc bench up clean
+.PHONY: help demo demo-down test build fmt lint deny doc bench bench-hollow up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ doc: ## API documentation
 
 bench: ## Our rates beside a direct API client on the same engine, in the same run
 	scripts/bench.sh
+
+bench-hollow: ## Apply and roll 1,000 replicas on 100 simulated nodes, on both stores
+	scripts/bench-hollow.sh
 
 up: build ## Run Drover on this host
 	target/release/drover up

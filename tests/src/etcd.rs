@@ -12,7 +12,7 @@ pub struct Etcd {
     /// `127.0.0.1:port`.
     pub endpoint: String,
     _dir: TempDir,
-    _child: Child,
+    child: Child,
 }
 
 impl Etcd {
@@ -36,7 +36,12 @@ impl Etcd {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start etcd: is etcd-server installed?")?;
-        Ok(Self { endpoint, _dir: dir, _child: child })
+        Ok(Self { endpoint, _dir: dir, child })
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 }
 
