@@ -15,7 +15,8 @@ use k8s_openapi::api::{
 pub struct World {
     /// When it was observed.
     pub now: Timestamp,
-    /// For how long nothing has been done to the cluster: no fault, no user. Liveness is judged by it alone.
+    /// For how long nothing has been done to the cluster: no fault, no user. Liveness is judged by it alone, and only in
+    /// a whole world: with 0 the lists may be partial and only what may never happen is looked at.
     pub quiet_secs: f64,
     /// Objects.
     pub deployments: Vec<Deployment>,
@@ -37,8 +38,14 @@ pub struct World {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Objects.
     pub events: Vec<Event>,
-    /// What each node really has, by name; nodes that cannot be seen are left out.
+    /// What each node really has, by name; nodes that cannot be seen (cut off, dead, on another machine) are left out.
     pub hosts: BTreeMap<String, NodeView>,
+    /// How often each durable object, `kind/namespace/name`, was written in the last minute of the quiet; empty when
+    /// nobody counted or the quiet is younger.
+    pub recent_writes: BTreeMap<String, u64>,
+    /// For how long the oldest key of each work queue, by controller, has been waiting, in seconds; keys that back off
+    /// or wait for their time do not count.
+    pub queue_waits_secs: BTreeMap<String, f64>,
 }
 
 /// What one node really has, as its engine and kernel say.
@@ -48,10 +55,16 @@ pub struct NodeView {
     pub containers: Vec<Container>,
     /// Uids of the pods that have a network sandbox, with the address.
     pub sandboxes: BTreeMap<String, String>,
-    /// Addresses that the proxy sends traffic of a Service port to, by `namespace/name:port`.
+    /// Addresses that the proxy sends traffic of a Service port to, by `namespace/name:port`; the port is its name or
+    /// its number, an address is `IP` or `IP:port`. A port without anybody behind it may be left out.
     pub routes: BTreeMap<String, BTreeSet<String>>,
-    /// Names of Docker volumes and folders of claims that exist.
+    /// Whether `routes` were looked at.
+    pub routes_seen: bool,
+    /// Names of the PersistentVolumes whose data, a Docker volume or a folder, is here.
     pub volumes: BTreeSet<String>,
+    /// Uids of pods that the agent has begun to stop on purpose, within their grace period: hooks run, or a signal was
+    /// sent.
+    pub stopping: BTreeSet<String>,
 }
 
 /// Where a container is in its life.
@@ -91,6 +104,12 @@ pub struct Violation {
     pub subject: String,
     /// A sentence with the values.
     pub message: String,
+}
+
+impl Violation {
+    pub(crate) fn new(rule: &'static str, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { rule, subject: subject.into(), message: message.into() }
+    }
 }
 
 impl std::fmt::Display for Violation {
