@@ -41,12 +41,28 @@ pub enum Stage {
     /// Not begun.
     #[default]
     Pending,
-    /// Under way.
-    Busy,
+    /// Under way. Holds how the try before it failed: a retry is no news, and counts on.
+    Busy(Option<Setback>),
     /// Done.
     Ready,
     /// Failed; tried again later.
     Failed(Setback),
+}
+
+impl Stage {
+    /// Notes that a try is under way.
+    pub fn begin(&mut self) {
+        *self = Self::Busy(self.setback().cloned());
+    }
+
+    /// How the last try that ended failed, if it did.
+    pub fn setback(&self) -> Option<&Setback> {
+        match self {
+            Self::Failed(setback) => Some(setback),
+            Self::Busy(before) => before.as_ref(),
+            Self::Pending | Self::Ready => None,
+        }
+    }
 }
 
 /// Why something failed and when it is tried again.

@@ -92,6 +92,12 @@ impl PodApi for KubePodApi {
 fn with_nulls(status: &PodStatus) -> serde_json::Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
+        // Addresses are merged by their value: those of an earlier sandbox would stay.
+        for field in ["podIPs", "hostIPs"] {
+            if let Some(list) = map.get_mut(field).and_then(serde_json::Value::as_array_mut) {
+                list.push(serde_json::json!({"$patch": "replace"}));
+            }
+        }
         for field in ["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"] {
             map.entry(field).or_insert(serde_json::Value::Null);
         }
@@ -119,6 +125,13 @@ fn classify(error: kube::Error) -> PodApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_addresses_of_an_earlier_sandbox_do_not_stay() {
+        let status: PodStatus = serde_json::from_value(serde_json::json!({"podIPs": [{"ip": "10.128.0.3"}]})).unwrap();
+        let patch = with_nulls(&status);
+        assert_eq!(patch["podIPs"], serde_json::json!([{"ip": "10.128.0.3"}, {"$patch": "replace"}]));
+    }
 
     #[test]
     fn a_condition_that_turned_true_takes_back_its_reason_and_message() {

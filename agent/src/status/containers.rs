@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{StatusInput, time};
 use crate::pod::{
-    observed::{ContainerState, End, Operation, Phase, Stage},
+    observed::{ContainerState, End, Operation, Phase},
     plan::{ContainerRole, PodContainer, PullPolicy, after, crash_delay, pull_policy, started},
 };
 
@@ -144,10 +144,10 @@ fn not_started(input: &StatusInput<'_>, container: &PodContainer<'_>, state: &Co
         let message = format!("Container image {image:?} is not present with pull policy of Never");
         return waiting("ErrImageNeverPull", &message);
     }
-    if let Stage::Failed(setback) = &input.observed.volumes {
+    if let Some(setback) = input.observed.volumes.setback() {
         return waiting("ContainerCreating", &setback.message);
     }
-    if let Stage::Failed(setback) = &input.observed.network {
+    if let Some(setback) = input.observed.network.setback() {
         return waiting("ContainerCreating", &setback.message);
     }
     if !input.observed.engine_up {

@@ -3,7 +3,7 @@
 //! Recording never blocks a pass: events go through a bounded channel to one task, which counts repetitions instead
 //! of repeating them and folds floods of similar events into one. What does not fit is counted and logged.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,7 +31,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether an event tells of something wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum Severity {
     /// As it should be.
     Normal,
@@ -69,7 +69,7 @@ impl Recorder {
     ) -> (Self, impl Future<Output = ()>) {
         let (tx, rx) = mpsc::channel(CHANNEL_CAPACITY);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer { client, environment, memory: HashMap::new(), similar: HashMap::new() };
+        let writer = Writer { client, environment, memory: BTreeMap::new(), similar: BTreeMap::new() };
         (Self { component: "drover", tx, lost: lost.clone() }, writer.run(rx, lost, shutdown))
     }
 
@@ -88,7 +88,7 @@ impl Recorder {
 }
 
 /// What makes two notices repetitions of each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     component: &'static str,
     namespace: String,
@@ -110,9 +110,9 @@ struct Remembered {
 struct Writer {
     client: kube::Client,
     environment: Environment,
-    memory: HashMap<Identity, Remembered>,
+    memory: BTreeMap<Identity, Remembered>,
     /// Distinct messages seen for an identity without its message.
-    similar: HashMap<Identity, u32>,
+    similar: BTreeMap<Identity, u32>,
 }
 
 impl Writer {

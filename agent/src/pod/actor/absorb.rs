@@ -74,7 +74,7 @@ impl Actor {
             state.busy = None;
         }
         for stage in [&mut self.observed.network, &mut self.observed.volumes, &mut self.observed.cleanup] {
-            if *stage == Stage::Busy {
+            if matches!(stage, Stage::Busy(_)) {
                 *stage = Stage::Pending;
             }
         }
@@ -338,11 +338,7 @@ fn set_back(state: &mut ContainerState, reason: &str, message: String, quick: bo
 }
 
 fn failed(stage: &Stage, reason: &str, message: String, now: Timestamp) -> Stage {
-    let before = match stage {
-        Stage::Failed(setback) => setback.count,
-        Stage::Pending | Stage::Busy | Stage::Ready => 0,
-    };
-    let count = before + 1;
+    let count = stage.setback().map_or(0, |setback| setback.count) + 1;
     let retry_at = after(now, setback_delay(count, true).as_secs());
     Stage::Failed(Setback { reason: reason.to_owned(), message, retry_at, count })
 }
@@ -354,4 +350,23 @@ fn cannot_run(id: ContainerId, message: String, now: Timestamp) -> End {
 
 fn killed(id: ContainerId, now: Timestamp) -> End {
     End { id: Some(id), exit_code: 137, reason: "Error".to_owned(), message: None, started_at: None, finished_at: now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_under_way_still_says_why_the_last_one_failed_and_the_next_failure_waits_longer() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut stage = failed(&Stage::Pending, "FailedMount", "configmap \"c\" not found".to_owned(), now);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            stage.begin();
+            assert_eq!(stage.setback().map(|setback| setback.message.as_str()), Some("configmap \"c\" not found"));
+            stage = failed(&stage, "FailedMount", "configmap \"c\" not found".to_owned(), now);
+            waits.extend(stage.setback().map(|setback| setback.retry_at.as_second()));
+        }
+        assert_eq!(waits, [4, 8, 80, 160, 300, 300]);
+    }
 }

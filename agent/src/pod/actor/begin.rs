@@ -46,12 +46,12 @@ impl Actor {
             Action::Remove { container, attempt } => self.begin_remove(&container, attempt),
             Action::CountConnections => self.begin_count(),
             Action::CleanUp => {
-                self.observed.cleanup = Stage::Busy;
+                self.observed.cleanup.begin();
                 let (context, uid) = (Arc::clone(&self.context), self.uid.clone());
                 self.steps.spawn(async move { Outcome::CleanUp(clean_up(&context, &uid).await) });
             }
             Action::DeleteObject => {
-                self.observed.object = Stage::Busy;
+                self.observed.object.begin();
                 let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
                 self.steps.spawn(async move { Outcome::DeleteObject(context.api.delete(&pod).await) });
             }
@@ -74,7 +74,7 @@ impl Actor {
     }
 
     fn begin_network(&mut self) {
-        self.observed.network = Stage::Busy;
+        self.observed.network.begin();
         let meta = &self.pod.metadata;
         let request = SandboxRequest {
             pod: self.uid.clone(),
@@ -114,7 +114,7 @@ impl Actor {
     }
 
     fn begin_volumes(&mut self) {
-        self.observed.volumes = Stage::Busy;
+        self.observed.volumes.begin();
         let (context, pod, uid) = (Arc::clone(&self.context), Arc::clone(&self.pod), self.uid.clone());
         self.steps.spawn(async move {
             let meta = &pod.metadata;

@@ -76,7 +76,7 @@ fn deadline_passed(spec: &PodSpec, observed: &Observed, now: Timestamp, plan: &m
 fn may_begin(stage: &Stage, now: Timestamp, plan: &mut Plan) -> bool {
     match stage {
         Stage::Pending => true,
-        Stage::Busy | Stage::Ready => false,
+        Stage::Busy(_) | Stage::Ready => false,
         Stage::Failed(setback) if now >= setback.retry_at => true,
         Stage::Failed(setback) => {
             plan.wake_at(setback.retry_at);

@@ -54,7 +54,7 @@ pub(super) fn plan_end(spec: &PodSpec, observed: &Observed, end: &Termination, n
         // After a restart of the agent: connections are counted in the pod's name space.
         plan.push(Action::EnsureNetwork);
     }
-    let network_known = !matches!(observed.network, Stage::Pending | Stage::Busy);
+    let network_known = !matches!(observed.network, Stage::Pending | Stage::Busy(_));
     let gate = stop_gate(end, network_known, now, plan);
     for container in stop_next(&running) {
         let Some(state) = state_of(container) else { continue };

@@ -462,7 +462,7 @@ fn any_operation() -> impl Strategy<Value = Option<Operation>> {
 fn any_stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
         Just(Stage::Pending),
-        Just(Stage::Busy),
+        Just(Stage::Busy(None)),
         Just(Stage::Ready),
         (0i64..300).prop_map(|second| Stage::Failed(Setback {
             reason: "x".to_owned(),
@@ -556,7 +556,7 @@ fn begin(observed: &mut Observed, action: &Action, now: Timestamp) {
             return;
         }
     };
-    *stage = Stage::Busy;
+    stage.begin();
 }
 
 proptest! {
