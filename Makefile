@@ -1,6 +1,6 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help demo demo-down test build fmt lint deny doc bench bench-hollow up clean
+.PHONY: help sim demo demo-down test build fmt lint deny doc bench bench-hollow up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ deny: ## Licences, duplicate versions and sources of the dependencies
 
 doc: ## API documentation
 	cargo doc --workspace --no-deps --document-private-items
+
+sim: ## Plays SEEDS seeds (or one SEED) of faults against the whole control plane under virtual time
+	cargo build --quiet --release --workspace --bin sim
+	$${CARGO_TARGET_DIR:-target}/release/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(SIM_FLAGS)
 
 bench: ## Our rates beside a direct API client on the same engine, in the same run
 	scripts/bench.sh

@@ -1,0 +1,235 @@
+//! All parts together: which of them live, and what a fault does to them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use drover_agent::clock::Clock;
+use drover_store::Backend;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Node, ServerBox, controllers::run_controllers, server::start_server};
+use crate::{
+    chance::Chance,
+    clock::SimClock,
+    faults::{Fault, Moment, Part},
+    store::Troubles,
+    wire::{Crashed, Wire},
+};
+
+/// A simulated cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// The network.
+    pub(crate) wire: Wire,
+    /// The right time.
+    pub(crate) clock: SimClock,
+    /// The nodes.
+    pub(crate) nodes: Vec<Arc<Node>>,
+    /// The store, without faults, for whoever looks from outside.
+    pub(crate) backend: Arc<dyn Backend>,
+    server: ServerBox,
+    controllers_clock: SimClock,
+    chance: Chance,
+    running: BTreeMap<Part, Running>,
+    /// What happens by itself later.
+    due: BTreeMap<(Instant, u64), Later>,
+    sequence: u64,
+    crashes: mpsc::UnboundedReceiver<Crashed>,
+}
+
+#[derive(Debug)]
+struct Running {
+    task: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Later {
+    Start(Part),
+    RightClock(Part),
+    HealEngine(usize),
+}
+
+impl Cluster {
+    /// Builds a cluster on a store; nothing runs yet.
+    pub(crate) fn new(backend: Arc<dyn Backend>, nodes: usize, chance: Chance) -> Self {
+        let (crash_tx, crashes) = mpsc::unbounded_channel();
+        let clock = SimClock::new();
+        let agents_clock = Clock::runtime(clock.time());
+        let wire = Wire::new(chance.fork("wire"), crash_tx);
+        let nodes = (0..nodes).map(|index| Arc::new(Node::new(index, &agents_clock, &chance.fork("node")))).collect();
+        let server = ServerBox {
+            backend: Arc::clone(&backend),
+            troubles: Troubles::default(),
+            clock: clock.another(),
+            chance: chance.fork("server"),
+        };
+        let controllers_clock = clock.another();
+        Self {
+            wire,
+            clock,
+            nodes,
+            backend,
+            server,
+            controllers_clock,
+            chance,
+            running: BTreeMap::new(),
+            due: BTreeMap::new(),
+            sequence: 0,
+            crashes,
+        }
+    }
+
+    /// Returns every part there is.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let agents = (0..self.nodes.len()).map(Part::Agent);
+        [Part::Server, Part::Controllers].into_iter().chain(agents).collect()
+    }
+
+    /// Starts a part, unless it runs.
+    pub(crate) fn start(&mut self, part: Part) {
+        if self.running.contains_key(&part) {
+            return;
+        }
+        let shutdown = CancellationToken::new();
+        let (wire, stop) = (self.wire.clone(), shutdown.clone());
+        let task = match part {
+            Part::Server => {
+                let host = self.server.clone();
+                tokio::spawn(async move { start_server(&host, &wire, stop).await })
+            }
+            Part::Controllers => {
+                let (clock, chance) = (self.controllers_clock.clone(), self.chance.fork("controllers"));
+                tokio::spawn(async move { run_controllers(&wire, clock, chance, stop).await })
+            }
+            Part::Agent(index) => {
+                let node = Arc::clone(&self.nodes[index]);
+                tokio::spawn(async move { node.run_agent(&wire, stop).await })
+            }
+            Part::User => return,
+        };
+        self.running.insert(part, Running { task, shutdown });
+    }
+
+    /// Ends a part without a word, to start again after `down`.
+    pub(crate) fn crash(&mut self, part: Part, down: Duration) {
+        self.wire.end(part);
+        if let Some(running) = self.running.remove(&part) {
+            running.task.abort();
+            running.shutdown.cancel();
+            self.later(down, Later::Start(part));
+        }
+    }
+
+    /// Lets a fault strike. Returns whether there was anything to strike.
+    pub(crate) fn strike(&mut self, fault: &Fault) -> bool {
+        let (now, millis) = (Instant::now(), Duration::from_millis);
+        match *fault {
+            Fault::Crash { part, moment: Moment::Now, down_ms } => self.crash(part, millis(down_ms)),
+            Fault::Crash { part, moment, down_ms } => {
+                self.wire.link(part, |link| link.crash_at(moment, millis(down_ms)));
+            }
+            Fault::Pause { part, ms } => self.wire.link(part, |link| link.pause(now, millis(ms))),
+            Fault::Cut { part, cut, ms } => self.wire.link(part, |link| link.cut(cut, now, millis(ms))),
+            Fault::Flap { part, period_ms, ms } => {
+                self.wire.link(part, |link| link.flap(millis(period_ms), now, millis(ms)));
+            }
+            Fault::Slow { part, by_ms, ms } => self.wire.link(part, |link| link.slow(millis(by_ms), now, millis(ms))),
+            Fault::LoseReply { part, nth } => self.wire.link(part, |link| link.lose_reply(nth)),
+            Fault::BreakWatches { part } => self.wire.break_watches(part),
+            Fault::ForgetHistory { part, ms } => {
+                self.wire.link(part, |link| link.forget_history(now, millis(ms)));
+                self.wire.break_watches(part);
+            }
+            Fault::StaleWatches { part, ms } => self.wire.link(part, |link| link.hold_watches(now, millis(ms))),
+            Fault::DuplicateEvents { part, ms } => self.wire.link(part, |link| link.duplicate_events(now, millis(ms))),
+            Fault::ClockJump { part, secs, ms } => {
+                self.set_clock(part, secs);
+                self.later(millis(ms), Later::RightClock(part));
+            }
+            Fault::Store { trouble, ms } => self.server.troubles.begin(trouble, millis(ms)),
+            Fault::Compact => self.compact(),
+            Fault::Engine { node, trouble, ms } => {
+                self.nodes[node].trouble(trouble);
+                self.later(millis(ms), Later::HealEngine(node));
+            }
+            Fault::ContainerEnds { node, which } => return self.nodes[node].end_container(which),
+            Fault::Reboot { node, down_ms } => {
+                self.crash(Part::Agent(node), millis(down_ms));
+                self.nodes[node].state.reboot(true);
+            }
+        }
+        true
+    }
+
+    /// Does what is due by itself until `until`: parts start again, faults end.
+    pub(crate) async fn run_until(&mut self, until: Instant) {
+        loop {
+            let next = self.due.keys().next().map_or(until, |(at, _)| (*at).min(until));
+            // Cancel-safe: a channel keeps what it holds, a timer only waits.
+            tokio::select! {
+                biased;
+                Some(Crashed { part, down }) = self.crashes.recv() => self.crash(part, down),
+                () = sleep_until(next) => self.do_due(),
+            }
+            if Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// Takes all faults away and starts what is down.
+    pub(crate) fn heal(&mut self) {
+        self.wire.heal();
+        self.server.troubles.heal();
+        self.due.clear();
+        for part in self.parts() {
+            self.set_clock(part, 0);
+            self.start(part);
+        }
+        self.nodes.iter().for_each(|node| node.heal());
+    }
+
+    fn do_due(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Later::Start(part) => self.start(part),
+                Later::RightClock(part) => self.set_clock(part, 0),
+                Later::HealEngine(node) => self.nodes[node].heal(),
+            }
+        }
+    }
+
+    fn later(&mut self, after: Duration, what: Later) {
+        self.sequence += 1;
+        self.due.insert((Instant::now() + after, self.sequence), what);
+    }
+
+    fn set_clock(&self, part: Part, secs: i64) {
+        match part {
+            Part::Server => self.server.clock.set_offset_secs(secs),
+            Part::Controllers => self.controllers_clock.set_offset_secs(secs),
+            Part::Agent(index) => self.nodes[index].set_clock_offset(secs),
+            Part::User => {}
+        }
+    }
+
+    /// Compacts the store to what it holds now, past the server.
+    fn compact(&self) {
+        let backend = Arc::clone(&self.backend);
+        tokio::spawn(async move {
+            let compacted = match backend.revision().await {
+                Ok(revision) => backend.compact(revision).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = compacted {
+                tracing::debug!(%error, "not compacted");
+            }
+        });
+    }
+}
