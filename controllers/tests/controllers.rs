@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use drover_controllers::runtime::{Clock, Environment, Random};
 use drover_controllers::{Config, run};
+use drover_invariants::{World, check_invariants, check_step};
 use fake::{Fake, Faults, client};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -93,7 +94,11 @@ async fn play_nodes(fake: Fake) {
 impl Cluster {
     /// Waits until `done` holds, for ten minutes of the cluster's time.
     async fn until(&self, what: &str, done: impl Fn(&Fake) -> bool) {
+        let mut before = world(&self.fake, 0.0);
         for _ in 0..6000 {
+            let after = world(&self.fake, 0.0);
+            assert_eq!(check_step(&before, &after), []);
+            before = after;
             if done(&self.fake) {
                 return;
             }
@@ -112,6 +117,7 @@ impl Cluster {
             if now == before {
                 tokio::time::sleep(Duration::from_secs(600)).await;
                 assert_eq!(self.fake.writes(), now, "writes without a cause: {:?}", self.fake.lock().writes);
+                assert_eq!(check_invariants(&world(&self.fake, 600.0)), []);
                 return;
             }
             before = now;
@@ -124,6 +130,24 @@ impl Cluster {
         self.shutdown.cancel();
         self.running.await.unwrap();
         self.nodes.abort();
+    }
+}
+
+/// What the oracles look at; the nodes are played and have no objects where the test makes none.
+fn world(fake: &Fake, quiet_secs: f64) -> World {
+    fn all<K: serde::de::DeserializeOwned>(fake: &Fake, collection: &str) -> Vec<K> {
+        fake.list(collection).into_iter().map(|object| serde_json::from_value(object).unwrap()).collect()
+    }
+    World {
+        now: Timestamp::from_second(1_767_268_800 + 86_400).unwrap(),
+        quiet_secs,
+        deployments: all(fake, "apps/deployments"),
+        replica_sets: all(fake, "apps/replicasets"),
+        pods: all(fake, "/pods"),
+        services: all(fake, "/services"),
+        slices: all(fake, "discovery.k8s.io/endpointslices"),
+        nodes: all(fake, "/nodes"),
+        ..World::default()
     }
 }
 

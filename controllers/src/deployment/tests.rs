@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use drover_invariants::check_invariants;
 use expect_test::{Expect, expect};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -36,6 +37,15 @@ impl World {
                 "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "v1"}]}}}
         });
         Self { deployment, sets: vec![], pods: vec![], now: start() }
+    }
+
+    /// What the oracles look at.
+    fn seen(&self) -> drover_invariants::World {
+        drover_invariants::World {
+            deployments: vec![serde_json::from_value(self.deployment.clone()).unwrap()],
+            replica_sets: self.sets.iter().map(|set| serde_json::from_value(set.clone()).unwrap()).collect(),
+            ..drover_invariants::World::default()
+        }
     }
 
     fn image(&mut self, image: &str) {
@@ -461,6 +471,7 @@ proptest! {
                     shuffled.sets.reverse();
                     prop_assert_eq!(shuffled.plan(), world.plan(), "order of the input matters");
                     world.pass();
+                    prop_assert_eq!(check_invariants(&world.seen()), vec![]);
                     let wanted = world.deployment["spec"]["replicas"].as_i64().unwrap();
                     let limit = wanted + surge;
                     let (total_before, total) = (sum(&before, "replicas", "spec"), sum(&world, "replicas", "spec"));

@@ -61,7 +61,8 @@ impl Heartbeats {
         let mut heard = self.lock();
         let known = heard.get(&node).is_some_and(|before| before.renewed == renewed);
         if !known {
-            heard.insert(node, Heartbeat { renewed, heard: now });
+            let foreign_clock = renewed.filter(|_| drover_api::mutants::active("T01-trusts-the-nodes-clock"));
+            heard.insert(node, Heartbeat { renewed, heard: foreign_clock.unwrap_or(now) });
         }
     }
 
@@ -71,5 +72,25 @@ impl Heartbeats {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Heartbeat>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_heard_when_its_heartbeat_comes_whatever_its_clock_says() {
+        let heartbeats = Heartbeats::default();
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let (slow, later) = (now - SignedDuration::from_hours(2), now + SignedDuration::from_secs(10));
+        heartbeats.note("n".to_owned(), Some(slow), now);
+        assert_eq!(heartbeats.heard_at("n"), Some(now));
+        heartbeats.note("n".to_owned(), Some(slow), later);
+        assert_eq!(heartbeats.heard_at("n"), Some(now), "the same word again is no heartbeat");
+        heartbeats.note("n".to_owned(), Some(slow + SignedDuration::from_secs(10)), later);
+        assert_eq!(heartbeats.heard_at("n"), Some(later));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use drover_invariants::{World, check_step};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -262,7 +263,14 @@ proptest! {
             prop_assert!(!observed.taken_names.contains(pod), "name taken");
         }
 
+        let world = |pods: &[Value]| World {
+            replica_sets: vec![set(replicas)],
+            pods: pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
+            ..World::default()
+        };
+        let before = world(&pods);
         enact(&first, &mut pods);
+        prop_assert_eq!(check_step(&before, &world(&pods)), vec![]);
         if first.held_back.is_none() {
             let mut steps = 0;
             loop {

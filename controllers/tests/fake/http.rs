@@ -108,7 +108,13 @@ fn selected(target: &Target, query: &BTreeMap<String, String>, object: &Value) -
 fn list(fake: &Fake, target: &Target, query: &BTreeMap<String, String>) -> Value {
     let mut items = fake.list(&target.collection);
     items.retain(|object| selected(target, query, object));
-    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": fake.lock().revision.to_string()}, "items": items})
+    // A token is a position: tests do not write between the pages of a list.
+    let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+    let (first, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+    let last = first.saturating_add(limit).min(items.len());
+    let token = if last < items.len() { last.to_string() } else { String::new() };
+    let metadata = json!({"resourceVersion": fake.lock().revision.to_string(), "continue": token});
+    json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items[first.min(last)..last]})
 }
 
 fn watch(fake: &Fake, target: Target, query: &BTreeMap<String, String>) -> Answer {
