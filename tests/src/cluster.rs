@@ -22,9 +22,10 @@ pub enum Store {
     Etcd,
 }
 
+/// The bridge, and by its name the agent's folder and nftables table.
+pub(crate) const BRIDGE: &str = "drovertest0";
 /// A network of the tests' own, so that a cluster that runs on this host already is not disturbed.
-const NETWORK: [&str; 6] =
-    ["--bridge", "drovertest0", "--cluster-cidr", "10.64.0.0/12", "--service-cidr", "10.80.0.0/16"];
+const NETWORK: [&str; 6] = ["--bridge", BRIDGE, "--cluster-cidr", "10.64.0.0/12", "--service-cidr", "10.80.0.0/16"];
 
 /// A running cluster. Dropping it stops the server, removes what it made on the engine, and then its folder.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod load;
 mod process;
 mod wait;
 mod workload;
+mod world;
 
 pub use cluster::{Cluster, Store};
 pub use etcd::Etcd;

@@ -35,7 +35,7 @@ async fn a_roll_survives_twenty_kills(store: Store) -> Result<()> {
     }
     let expected = format!("version {}", KILLS + 1);
     cluster.answers("hello", &expected).await?;
-    Ok(())
+    cluster.check().await
 }
 
 /// Creates ConfigMaps until the instant, and notes each that the server acknowledged.

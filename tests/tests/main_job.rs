@@ -53,6 +53,7 @@ async fn a_stopped_server_leaves_containers_running_and_adopts_them(store: Store
     cluster.restart().await?;
     cluster.rolled_out("hello").await?;
     ensure!(cluster.containers().await? == before, "containers were restarted");
+    cluster.check().await?;
     for pod in cluster.pods("app=hello").await? {
         let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
         ensure!(statuses.iter().all(|status| status.restart_count == 0), "{statuses:?}");

@@ -46,6 +46,7 @@ async fn a_roll_of_twenty_replicas_under_load_drops_no_request(store: Store) -> 
     cluster.kubectl(&["set", "env", "deployment/roll", "VERSION=2"]).await?.success()?;
     cluster.rolled_out("roll").await?;
     cluster.answers("roll", "version 2").await?;
+    cluster.check().await?;
     let report = load.finish().await?;
     eprintln!("{}", report.json);
     ensure!(report.failed == 0, "requests failed: {}", report.json);
