@@ -1,6 +1,6 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help sim demo demo-down test build fmt lint deny doc bench bench-hollow up clean
+.PHONY: help sim demo demo-down mutants test build fmt lint deny doc bench bench-hollow up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,10 @@ fmt: ## Format
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+mutants: ## Plant every known bug, one by one: the harness named for it must find it (docs/mutants.md)
+	scripts/prepare.sh test
+	scripts/mutants.sh
 
 deny: ## Licences, duplicate versions and sources of the dependencies
 	cargo deny check licenses bans sources

@@ -28,6 +28,9 @@ impl Default for Retention {
 /// answer gives `None`. A tenth of the retention is left to gather, so that a slow trickle does not compact each time.
 pub fn plan_compaction(retention: &Retention, newest: Revision, compacted: Revision) -> Option<Revision> {
     let target = newest.checked_sub(retention.keep_revisions)?;
+    if drover_api::mutants::active("D04-never-compacts") {
+        return None;
+    }
     let gathered = target.checked_sub(compacted)?;
     let worth_it = (retention.keep_revisions / 10).max(1);
     (gathered >= worth_it).then_some(target)

@@ -77,6 +77,9 @@ impl ContainerIdentity {
 
 /// The name of an attempt.
 pub fn container_name(container: &str, pod_name: &str, namespace: &str, pod: &PodUid, attempt: u32) -> String {
+    if drover_api::mutants::active("N03-random-name") {
+        return format!("drover_{container}_{pod_name}_{namespace}_{pod}_{attempt}_{}", rand::random::<u32>());
+    }
     format!("drover_{container}_{pod_name}_{namespace}_{pod}_{attempt}")
 }
 

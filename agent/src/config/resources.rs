@@ -27,7 +27,7 @@ pub(super) fn build(input: &BuildInput<'_>) -> Result<Resources, ConfigError> {
         memory_bytes: memory_bytes.filter(|bytes| *bytes > 0),
         nano_cpus: cpu_limit.filter(|milli| *milli > 0).map(|milli| milli.saturating_mul(1_000_000)),
         cpu_shares: Some((cpu_request.unwrap_or(0) * SHARES_PER_CORE / 1000).max(2)),
-        pids: Some(PIDS_MAX),
+        pids: (!drover_api::mutants::active("A47-fork-bomb")).then_some(PIDS_MAX),
         oom_score_adj: oom_score(input, amount(container, Side::Request, "memory")?),
         shm_bytes: None,
     })

@@ -58,7 +58,8 @@ impl Limiter {
             let freed = self.inner.freed.notified();
             {
                 let mut state = self.inner.lock();
-                if (state.in_flight as f64) < state.window.floor() {
+                let window = if drover_api::mutants::active("N02-one-call-at-a-time") { 1.0 } else { state.window };
+                if (state.in_flight as f64) < window.floor() {
                     state.in_flight += 1;
                     return Permit { inner: Arc::clone(&self.inner), started: Instant::now() };
                 }

@@ -36,7 +36,9 @@ impl AddressChooser {
         self.released.retain(|_, since| now.duration_since(*since) < QUARANTINE);
         let start = if (first..=last).contains(&self.next) { self.next } else { first };
         let mut candidates = (start..=last).chain(first..start).map(Ipv4Addr::from_bits);
-        let fresh = candidates.find(|address| !taken.contains(address) && !self.released.contains_key(address));
+        let blind = drover_api::mutants::active("E02-address-given-twice");
+        let is_taken = |address: &Ipv4Addr| taken.contains(address) && !blind;
+        let fresh = candidates.find(|address| !is_taken(address) && !self.released.contains_key(address));
         let chosen = fresh.or_else(|| self.oldest_released(taken, (first, last)))?;
         self.released.remove(&chosen);
         self.next = chosen.to_bits().saturating_add(1);
@@ -45,7 +47,9 @@ impl AddressChooser {
 
     /// Starts the quarantine of an address whose pod is gone.
     pub(crate) fn release(&mut self, address: Ipv4Addr, now: Timestamp) {
-        self.released.insert(address, now);
+        if !drover_api::mutants::active("E02-no-quarantine") {
+            self.released.insert(address, now);
+        }
     }
 
     fn oldest_released(&self, taken: &HashSet<Ipv4Addr>, (first, last): (u32, u32)) -> Option<Ipv4Addr> {

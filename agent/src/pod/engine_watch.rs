@@ -149,7 +149,7 @@ async fn list(
         };
         // Cancel-safe: a timer and a channel.
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(wait), if !drover_api::mutants::active("N01-events-only") => {}
             _ = relist.recv() => {}
         }
     }

@@ -52,7 +52,14 @@ impl Threshold {
             self.last = Some(passed);
             self.in_row = 1;
         }
-        let needed = if passed { self.success } else { self.failure };
+        let hasty = drover_api::mutants::active("E05-one-probe-decides");
+        let needed = if hasty {
+            1
+        } else if passed {
+            self.success
+        } else {
+            self.failure
+        };
         (self.in_row >= needed).then_some(passed)
     }
 }

@@ -85,7 +85,8 @@ impl Backends {
             list.iter().filter(|backend| backend.local || !local_only).copied().collect()
         };
         let ready = eligible(&self.ready);
-        if ready.is_empty() { eligible(&self.leaving) } else { ready }
+        let blackhole = drover_api::mutants::active("E08-nobody-rather-than-leaving");
+        if ready.is_empty() && !blackhole { eligible(&self.leaving) } else { ready }
     }
 }
 
@@ -93,5 +94,8 @@ impl Backends {
 /// (CVE-2021-25737).
 fn routable(address: Ipv4Addr) -> bool {
     let private = address.is_loopback() || address.is_link_local() || address.is_unspecified();
+    if drover_api::mutants::active("A54-endpoints-to-the-node") {
+        return true;
+    }
     !(private || address.is_multicast() || address.is_broadcast())
 }

@@ -161,6 +161,7 @@ fn not_started(input: &StatusInput<'_>, container: &PodContainer<'_>, state: &Co
 
 fn waiting(reason: &str, message: &str) -> ApiState {
     let message = (!message.is_empty()).then(|| message.to_owned());
+    let reason = if drover_api::mutants::active("L06-no-reason") { "ContainerCreating" } else { reason };
     ApiState { waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }), ..Default::default() }
 }
 

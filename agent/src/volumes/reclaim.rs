@@ -80,7 +80,8 @@ pub async fn run_reclaimer(reclaimer: Reclaimer, shutdown: CancellationToken) {
 fn plan(volume: &PersistentVolume, node: &str) -> Plan {
     let meta = &volume.metadata;
     let holds = |finalizer: &str| meta.finalizers.iter().flatten().any(|held| held == finalizer);
-    if meta.deletion_timestamp.is_none() || !holds(FINALIZER) || holds(PROTECTION) || !is_on_node(volume, node) {
+    let protected = holds(PROTECTION) && !drover_api::mutants::active("V01-data-goes-under-its-claim");
+    if meta.deletion_timestamp.is_none() || !holds(FINALIZER) || protected || !is_on_node(volume, node) {
         return Plan::Leave;
     }
     let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());

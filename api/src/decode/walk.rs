@@ -216,7 +216,9 @@ impl Seed<'_> {
             };
             let field = &ty.fields[index];
             if std::mem::replace(&mut seen[index], true) && reported.insert(name) {
-                self.walk.find("duplicate", field.name);
+                if !crate::mutants::active("A04-second-key-wins") {
+                    self.walk.find("duplicate", field.name);
+                }
             }
             let holder = self.walk.holder.replace(ty.name);
             self.walk.path.push(Step::Field(field.name));

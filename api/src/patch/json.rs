@@ -21,7 +21,7 @@ pub(super) fn apply(object: &Value, patch: &Value) -> Result<Value, ApiError> {
     let Some(items) = patch.as_array() else {
         return Err(ApiError::bad_request("a JSON patch is a list of operations"));
     };
-    if items.len() > MAX_OPERATIONS {
+    if items.len() > MAX_OPERATIONS && !crate::mutants::active("A05-endless-patch") {
         let count = items.len();
         return Err(too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
@@ -33,6 +33,9 @@ pub(super) fn apply(object: &Value, patch: &Value) -> Result<Value, ApiError> {
         let operation: PatchOperation = serde_json::from_value(item.clone())
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: operation {index}: {error}")))?;
         budget.charge(&result, &operation).map_err(|problem| problem.into_error(index, &operation))?;
+        if matches!(operation, PatchOperation::Test(_)) && crate::mutants::active("W12-test-always-holds") {
+            continue;
+        }
         json_patch::patch_unsafe(&mut result, std::slice::from_ref(&operation))
             .map_err(|error| refused(index, &operation, &error.kind.to_string()))?;
     }

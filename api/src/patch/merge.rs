@@ -12,6 +12,7 @@ pub(super) fn apply(object: &Value, patch: &Value) -> Value {
 fn merge_into(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (key, value) in patch {
         match value {
+            Value::Null if crate::mutants::active("W12-null-deletes-nothing") => {}
             Value::Null => {
                 target.remove(key);
             }

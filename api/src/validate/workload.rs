@@ -8,7 +8,9 @@ use crate::labels::LabelSelector;
 /// Checks a Deployment.
 pub(super) fn deployment(root: &At<'_, '_>, errors: &mut Errors) {
     let spec = root.get("spec");
-    errors.non_negative(&spec.get("replicas"));
+    if !crate::mutants::active("C15-accepts-nonsense") {
+        errors.non_negative(&spec.get("replicas"));
+    }
     selector_and_template(&spec, errors);
     strategy(&spec.get("strategy"), errors);
     errors.non_negative(&spec.get("minReadySeconds"));
@@ -31,7 +33,9 @@ pub(super) fn replica_set(root: &At<'_, '_>, errors: &mut Errors) {
 
 /// Checks what may not change in a Deployment or ReplicaSet.
 pub(super) fn update(root: &At<'_, '_>, old: &At<'_, '_>, errors: &mut Errors) {
-    errors.immutable(&root.get("spec.selector"), &old.get("spec.selector"));
+    if !crate::mutants::active("A72-selector-moves") {
+        errors.immutable(&root.get("spec.selector"), &old.get("spec.selector"));
+    }
 }
 
 /// Checks the status of a Deployment.

@@ -89,7 +89,7 @@ impl Request<'_> {
     fn require(&self, wanted: &[Rule]) -> Result<(), ApiError> {
         let own = self.index.rules_for(self.user, self.namespace());
         let missing: Vec<Rule> = missing(&own, wanted);
-        if missing.is_empty() {
+        if missing.is_empty() || drover_api::mutants::active("A20-escalates") {
             return Ok(());
         }
         let list: Vec<String> = missing.iter().map(|rule| rule.to_value().to_string()).collect();

@@ -57,6 +57,7 @@ impl Request<'_> {
             ("", "pods", "") => self.may_use_pods(),
             ("", "pods", "status") => self.verb(&["get", "update", "patch"]) && self.is_own_pod(),
             ("", "pods", "eviction") => self.verb(&["create"]) && self.is_own_pod(),
+            ("", "secrets", "") if drover_api::mutants::active("A29-node-reads-all-secrets") => self.verb(READ),
             ("", "secrets", "") => self.verb(READ) && self.some_pod(references::uses_secret),
             ("", "configmaps", "") => self.verb(READ) && self.some_pod(references::uses_config_map),
             ("", "serviceaccounts", "") => self.verb(READ) && self.some_pod(references::uses_service_account),

@@ -64,7 +64,9 @@ fn check_node(node: &str, write: &Write<'_>) -> Result<(), String> {
     }
     if write.old.is_some() {
         unchanged(write, &["spec"], "the spec of a node")?;
-        unchanged(write, &["metadata", "ownerReferences"], "owner references")?;
+        if !drover_api::mutants::active("A30-node-owns-itself") {
+            unchanged(write, &["metadata", "ownerReferences"], "owner references")?;
+        }
         unchanged(write, &["metadata", "finalizers"], "finalizers")?;
     }
     Ok(())
@@ -80,7 +82,7 @@ fn check_pod_status(node: &str, write: &Write<'_>, objects: &dyn Objects) -> Res
     let own = objects.find(NODES, "", node).unwrap_or_default();
     for text in texts.into_iter().filter(|text| !text.is_empty()) {
         let address: IpAddr = text.parse().map_err(|_| format!("reports a pod address {text:?} that is none"))?;
-        if !may_have(&own, address) {
+        if !may_have(&own, address) && !drover_api::mutants::active("A31-any-pod-address") {
             return Err(format!("is not allowed to report the pod address {text}, which is not of its networks"));
         }
     }

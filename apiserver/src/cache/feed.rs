@@ -69,7 +69,8 @@ async fn run(cache: Arc<Cache>, backend: Arc<dyn Backend>, root: &'static str) {
 
 /// Applies the stream until it ends, and says why it did.
 async fn follow(cache: &Cache, backend: &dyn Backend, root: &str) -> Error {
-    let mut stream = match backend.changes(root.as_bytes(), cache.applied()).await {
+    let again = Revision::from(drover_api::mutants::active("W02-resends-on-reconnect"));
+    let mut stream = match backend.changes(root.as_bytes(), cache.applied().saturating_sub(again)).await {
         Ok(stream) => stream,
         Err(error) => return error,
     };
@@ -85,7 +86,7 @@ async fn follow(cache: &Cache, backend: &dyn Backend, root: &str) -> Error {
 /// Applies the events of one revision: first to every kind, then to the revision that readers wait for.
 fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
     let revision = *revision;
-    if revision <= cache.applied() {
+    if revision <= cache.applied() && !drover_api::mutants::active("W02-resends-on-reconnect") {
         return;
     }
     let mut by_kind: BTreeMap<usize, Vec<Update>> = BTreeMap::new();

@@ -83,7 +83,7 @@ impl Cache {
     /// # Errors
     /// 504 `Too large resource version` when it does not arrive within three seconds.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
-        if self.applied() >= revision {
+        if self.applied() >= revision || drover_api::mutants::active("W05-future-is-now") {
             return Ok(());
         }
         let mut applied = self.applied.subscribe();

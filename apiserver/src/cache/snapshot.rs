@@ -35,6 +35,9 @@ impl Event {
     /// Returns the last state before the change under the revision of the change, encoded once for all watchers.
     pub fn gone(&self) -> Option<&Arc<Object>> {
         let previous = self.previous.as_ref()?;
+        if drover_api::mutants::active("W02-deletion-of-the-past") {
+            return Some(previous);
+        }
         Some(self.gone.get_or_init(|| Arc::new(previous.at_revision(self.revision))))
     }
 
@@ -82,7 +85,9 @@ impl Snapshot {
         while self.events.len() > events_max || self.events_bytes > bytes_max {
             let Some(oldest) = self.events.pop_front() else { return };
             self.events_bytes -= oldest.weight();
-            self.floor = oldest.revision;
+            if !drover_api::mutants::active("W01-drops-oldest-silently") {
+                self.floor = oldest.revision;
+            }
         }
         while self.events.front().is_some_and(|event| event.revision <= self.floor) {
             if let Some(event) = self.events.pop_front() {

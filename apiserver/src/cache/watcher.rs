@@ -59,6 +59,9 @@ impl Selection {
         match (was, is) {
             (false, Some(object)) => Some(Change::Added(Arc::clone(object))),
             (true, Some(object)) => Some(Change::Modified(Arc::clone(object))),
+            (true, None) if event.current.is_some() && drover_api::mutants::active("W10-leaves-as-modified") => {
+                event.current.clone().map(Change::Modified)
+            }
             (true, None) => event.gone().map(|object| Change::Deleted(Arc::clone(object))),
             (false, None) => None,
         }
@@ -124,7 +127,7 @@ impl Watcher {
             Some(mut events) => events.any(|event| self.selection.classify(event).is_some()),
             None => true,
         };
-        if !pending {
+        if !pending || drover_api::mutants::active("W06-bookmark-ahead") {
             self.place = self.place.max(applied).max(snapshot.revision);
         }
         self.place

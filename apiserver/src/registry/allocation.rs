@@ -16,7 +16,7 @@ impl Registry {
 
     /// Returns the revision of the allocation key, with every Service up to it visible to admission.
     pub(super) async fn allocation_revision(&self, kind: &Kind) -> Result<Option<Revision>, ApiError> {
-        if !allocates(kind) {
+        if !allocates(kind) || drover_api::mutants::active("A28-allocates-without-order") {
             return Ok(None);
         }
         let found = self.durable.get(keys::SERVICE_ALLOCATIONS.as_bytes()).await.map_err(|error| from_store(&error))?;

@@ -43,7 +43,10 @@ impl Registry {
             (objects, revision, String::new())
         } else {
             let position = self.seal.unseal(&query, &options.continue_token)?;
-            let objects = self.objects_at(kind, position.revision).await?;
+            let mut objects = self.objects_at(kind, position.revision).await?;
+            if drover_api::mutants::active("C17-pages-move") {
+                objects = self.objects(kind, &ListOptions::default()).await?.0;
+            }
             (objects, position.revision, position.after)
         };
         let (items, rest) = page(&objects, &selection, &after, options.limit);

@@ -77,6 +77,7 @@ impl Registry {
         let initial = options.send_initial.unwrap_or(matches!(asked, None | Some(0)));
         let mut queue = VecDeque::new();
         let start = match (initial, asked) {
+            (false, _) if drover_api::mutants::active("W08-starts-from-now") => cache.snapshot(kind_cache).1,
             (false, Some(revision)) if revision > 0 => revision,
             (false, _) => cache.snapshot(kind_cache).1,
             (true, _) => {
@@ -145,7 +146,8 @@ impl Watching {
     /// A last bookmark lets the client resume without listing again.
     fn end(&mut self) -> Option<Result<Vec<Frame>, ApiError>> {
         self.ended = true;
-        self.bookmarks.then(|| Ok(vec![self.bookmark()]))
+        let told = self.bookmarks && !drover_api::mutants::active("W13-ends-without-bookmark");
+        told.then(|| Ok(vec![self.bookmark()]))
     }
 }
 

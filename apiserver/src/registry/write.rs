@@ -71,6 +71,9 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         let key = target.key();
         let mut compares = vec![Compare { key: key.clone(), mod_revision: expected }];
+        if drover_api::mutants::active("S03-blind-commit") {
+            compares.clear();
+        }
         let mut operations = vec![match change {
             Change::Put(value) => Operation::Put { key, value: value.clone() },
             Change::Delete => Operation::Delete { key },

@@ -152,6 +152,7 @@ impl RequestInfo {
         let collection = self.name.is_empty();
         self.verb = match *method {
             // A WebSocket arrives as GET; the right to read a pod is not the right to run commands in it.
+            Method::GET if self.is_connect() && drover_api::mutants::active("A23-exec-by-get") => "get",
             Method::GET | Method::POST if self.is_connect() => "create",
             Method::POST => "create",
             Method::PUT => "update",

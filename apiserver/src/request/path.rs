@@ -19,7 +19,7 @@ fn segment(raw: &str) -> Result<String, ApiError> {
     if text.is_empty() {
         return Err(refused("has an empty segment"));
     }
-    if text == "." || text == ".." {
+    if (text == "." || text == "..") && !drover_api::mutants::active("A14-dot-segments") {
         return Err(refused("has a dot segment"));
     }
     let forbidden = |character: char| matches!(character, '/' | '\\' | '%' | ';' | '?' | '#') || character.is_control();

@@ -75,6 +75,9 @@ impl Claims {
 
     /// Returns the audiences wanted that the token has; `None` when there are none.
     pub(super) fn common_audiences(&self, wanted: &[String]) -> Option<Vec<String>> {
+        if drover_api::mutants::active("A34-any-audience") {
+            return Some(wanted.to_vec());
+        }
         let common: Vec<String> = wanted.iter().filter(|one| self.audiences.contains(one)).cloned().collect();
         (!common.is_empty()).then_some(common)
     }
@@ -82,7 +85,9 @@ impl Claims {
     /// Checks that everything the token is bound to is still there, the same and not on its way out.
     pub(super) fn check_bound_objects(&self, objects: &dyn Objects) -> Result<(), &'static str> {
         let holds = |resource: Resource, namespace: &str, bound: &Bound| {
-            objects.find(resource, namespace, &bound.name).is_some_and(|found| object::uid(&found) == bound.uid)
+            let by_name = drover_api::mutants::active("A77-token-by-name");
+            let found = objects.find(resource, namespace, &bound.name);
+            found.is_some_and(|found| object::uid(&found) == bound.uid || by_name)
         };
         if !holds(SERVICE_ACCOUNTS, &self.namespace, &self.account) {
             return Err("the service account of the token is gone");
@@ -90,7 +95,8 @@ impl Claims {
         let gone = |resource, bound: &Option<Bound>| {
             bound.as_ref().is_some_and(|bound| !holds(resource, &self.namespace, bound))
         };
-        if gone(PODS, &self.pod) || gone(SECRETS, &self.secret) {
+        let outlives = drover_api::mutants::active("A34-token-outlives-its-pod");
+        if (gone(PODS, &self.pod) || gone(SECRETS, &self.secret)) && !outlives {
             return Err("the object that the token is bound to is gone");
         }
         // A node is named for information unless the token is bound to nothing nearer.

@@ -71,7 +71,9 @@ impl Tunnels {
         let replaced = self.shutdown.child_token();
         let tunnel = Tunnel { sender, replaced: replaced.clone() };
         if let Some(old) = self.lock().insert(node.to_owned(), tunnel) {
-            old.replaced.cancel();
+            if !drover_api::mutants::active("C20-leaks-the-old-stream") {
+                old.replaced.cancel();
+            }
         }
         tracing::debug!(node.name = node, "tunnel opened");
         let (tunnels, node) = (Arc::clone(self), node.to_owned());

@@ -68,6 +68,7 @@ struct State {
 impl Volatile {
     /// Builds an empty store whose revisions start at `epoch << 32`.
     pub fn new(epoch: Revision, limits: Vec<Limit>) -> Self {
+        let epoch = if drover_api::mutants::active("D09-revisions-start-over") { 0 } else { epoch };
         let revision = epoch << EPOCH_SHIFT;
         let ages = limits.iter().map(|_| BTreeSet::new()).collect();
         let state = State {

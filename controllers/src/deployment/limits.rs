@@ -46,7 +46,8 @@ impl Limits {
 
     /// The most pods there may be.
     pub fn total_max(&self) -> i32 {
-        self.replicas.saturating_add(self.surge)
+        let extra = i32::from(drover_api::mutants::active("F01-one-over-the-surge"));
+        self.replicas.saturating_add(self.surge).saturating_add(extra)
     }
 
     /// The fewest pods that must be available.

@@ -185,10 +185,14 @@ impl<'a> Work<'a> {
         let members: Vec<Member<'a>> = sets.iter().map(|set| Member::observe(set)).collect();
         let template = deployment.spec.as_ref().map(|spec| &spec.template);
         // Of several equal sets the oldest is the current one, so that the choice never wavers.
-        let new = sets.iter().position(|set| {
+        let mut new = sets.iter().position(|set| {
             let of_set = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
             of_set.zip(template).is_some_and(|(one, other)| revision::same_template(one, other))
         });
+        let rolling = members.iter().filter(|member| member.is_active()).count() > 1;
+        if rolling && drover_api::mutants::active("C13-rollout-lock") {
+            new = members.iter().rposition(Member::is_active);
+        }
         let status = deployment.status.clone().unwrap_or_default();
         Self {
             deployment,
@@ -266,7 +270,8 @@ impl<'a> Work<'a> {
             return Some(new);
         }
         let template = self.deployment.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-        let hash = template_hash(&template, self.collisions.unwrap_or(0));
+        let blind = drover_api::mutants::active("F02-collision-never-counts");
+        let hash = template_hash(&template, self.collisions.filter(|_| !blind).unwrap_or(0));
         let name = format!("{}-{hash}", owners::name(&self.deployment.metadata));
         if observed.taken_names.contains(&name) {
             self.collisions = Some(self.collisions.unwrap_or(0).saturating_add(1));
@@ -312,6 +317,9 @@ impl<'a> Work<'a> {
             .filter(|member| member.origin.is_some_and(|set| !owners::is_terminating(&set.metadata)))
             .collect();
         old.sort_by_key(|member| (member.revision(), member.created));
+        if drover_api::mutants::active("F02-forgets-the-newest") {
+            old.reverse();
+        }
         let surplus = old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         let empty = |member: &&&Member<'_>| {
             let seen = member.origin.is_some_and(|set| {

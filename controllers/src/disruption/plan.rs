@@ -74,7 +74,8 @@ fn still_granted(
         let pod = covered.iter().find(|pod| owners::name(&pod.metadata) == name);
         let going = pod.is_none_or(|pod| owners::is_terminating(&pod.metadata));
         let left = GRANT_EXPIRY - now.duration_since(at.0);
-        if !going && left > SignedDuration::ZERO {
+        let forgets = drover_api::mutants::active("S09-grant-forgotten");
+        if !going && left > SignedDuration::ZERO && !forgets {
             granted.insert(name.clone(), at.clone());
             let left = Duration::try_from(left).unwrap_or_default();
             next = Some(next.map_or(left, |sooner| sooner.min(left)));

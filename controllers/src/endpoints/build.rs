@@ -38,7 +38,8 @@ fn gates_pass(pod: &Pod) -> bool {
 
 /// Returns the conditions of a pod's endpoint.
 pub(super) fn conditions(pod: &Pod, publish_not_ready: bool) -> EndpointConditions {
-    let terminating = owners::is_terminating(&pod.metadata);
+    let terminating =
+        owners::is_terminating(&pod.metadata) && !drover_api::mutants::active("E03-terminating-stays-ready");
     let serving = pods::is_true(pod, "ContainersReady");
     EndpointConditions {
         ready: Some(publish_not_ready || gates_pass(pod) && !terminating),
@@ -68,6 +69,9 @@ pub(super) fn published_host_name(pod: &Pod, service: &Service) -> Option<String
 /// Whether a pod belongs among a Service's endpoints at all. Terminating pods stay until they are gone, so that
 /// proxies can drain them.
 pub(super) fn belongs(pod: &Pod) -> bool {
+    if owners::is_terminating(&pod.metadata) && drover_api::mutants::active("E08-drops-what-drains") {
+        return false;
+    }
     !pods::is_finished(pod) && !addresses(pod).is_empty()
 }
 

@@ -212,7 +212,7 @@ impl Fill<'_> {
             after.metadata.annotations.clone_from(&slice.metadata.annotations);
         }
         after.endpoints = built.endpoints;
-        if after != *slice {
+        if after != *slice || drover_api::mutants::active("C08-writes-what-is-there") {
             actions.push(Action::Update { slice: Box::new(after) });
         }
     }

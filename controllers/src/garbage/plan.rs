@@ -116,7 +116,9 @@ pub fn plan(metadata: &ObjectMeta, states: &[OwnerState], dependents: &[Dependen
     if references.is_empty() || references.len() != states.len() {
         return Vec::new();
     }
-    if is(OwnerState::Present) || is(OwnerState::Unknown) {
+    let unknown = is(OwnerState::Unknown) && !drover_api::mutants::active("C11-unknown-is-gone");
+    let spoilt = is(OwnerState::Gone) && drover_api::mutants::active("C11-one-owner-gone");
+    if (is(OwnerState::Present) || unknown) && !spoilt {
         let kept = |state: &OwnerState| matches!(state, OwnerState::Present | OwnerState::Unknown);
         let owners: Vec<OwnerReference> =
             references.iter().zip(states).filter(|(_, state)| kept(state)).map(|(owner, _)| owner.clone()).collect();

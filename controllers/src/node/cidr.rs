@@ -61,6 +61,9 @@ pub fn allocate<'a>(
             used.extend(cluster.touched(range, share_prefix_len));
         }
     }
+    if drover_api::mutants::active("E02-range-given-twice") {
+        used.clear();
+    }
     let free = (0..cluster.shares(share_prefix_len)).filter(|number| !used.contains(number));
     free.filter_map(|number| cluster.share(number, share_prefix_len)).take(count).collect()
 }

@@ -16,7 +16,11 @@ pub(super) fn stem(set_name: &str) -> String {
 
 /// Returns the name of the pod in a slot of a ReplicaSet.
 pub fn pod_name(set_name: &str, set_uid: &str, slot: u32) -> String {
-    let digest = Sha256::digest(format!("{set_uid}/{slot}"));
+    let mut identity = format!("{set_uid}/{slot}");
+    if drover_api::mutants::active("C05-random-names") {
+        identity += &rand::random::<u64>().to_string();
+    }
+    let digest = Sha256::digest(identity);
     let suffix: String =
         digest.iter().take(5).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect();
     stem(set_name) + &suffix

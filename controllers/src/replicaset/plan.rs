@@ -121,7 +121,10 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
     let wanted = usize::try_from(desired_replicas(set)).unwrap_or(0);
     if active.len() < wanted {
         let missing = (wanted - active.len()).min(BURST_MAX);
-        let pause = failure_pause(&active, &finished, now);
+        let mut pause = failure_pause(&active, &finished, now);
+        if drover_api::mutants::active("C07-no-backoff") {
+            pause = Pause::None;
+        }
         plan_creations(set, observed, missing, pause, &mut plan);
     } else {
         let surplus = (active.len() - wanted).min(BURST_MAX);
@@ -150,7 +153,11 @@ fn claim<'a>(set: &ReplicaSet, pods: &[&'a Pod]) -> (Vec<&'a Pod>, Vec<Action>) 
             mine.push(pod);
         } else if owned {
             ownership.push(Action::Release { pod: name, uid });
-        } else if matching && same_namespace && owners::controller_of(&pod.metadata).is_none() && pods::is_active(pod) {
+        } else if matching
+            && same_namespace
+            && (owners::controller_of(&pod.metadata).is_none() || drover_api::mutants::active("C10-adopts-by-label"))
+            && pods::is_active(pod)
+        {
             ownership.push(Action::Adopt { pod: name, uid });
             mine.push(pod);
         }

@@ -121,7 +121,10 @@ impl<K: Resource> Cache<K> {
     /// Makes the cache equal to a complete list, and returns what that changed.
     pub fn replace(&self, objects: Vec<K>) -> Vec<Change<K>> {
         let listed: BTreeSet<ObjectKey> = objects.iter().map(ObjectKey::of).collect();
-        let gone: Vec<ObjectKey> = self.keys().into_iter().filter(|key| !listed.contains(key)).collect();
+        let mut gone: Vec<ObjectKey> = self.keys().into_iter().filter(|key| !listed.contains(key)).collect();
+        if drover_api::mutants::active("C04-relist-misses-deletions") {
+            gone.clear();
+        }
         let mut changes: Vec<Change<K>> = gone.iter().filter_map(|key| self.remove(key)).collect();
         changes.extend(objects.into_iter().map(|object| self.apply(object)).filter(|change| !change.is_same_version()));
         changes

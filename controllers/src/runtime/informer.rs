@@ -135,6 +135,9 @@ impl<K: Object> Resource<K> {
                 Ok(Ended::Watched) if started.elapsed() > BACKOFF_MAX => continue,
                 Ok(Ended::Watched) => {}
                 Err(failure) => {
+                    if drover_api::mutants::active("C19-stream-never-returns") {
+                        std::future::pending::<()>().await;
+                    }
                     self.shared.connected.store(false, Ordering::Release);
                     if failure.is_expired() {
                         state = State::Listing;
@@ -169,7 +172,8 @@ impl<K: Object> Resource<K> {
             let text = answer.await.map_err(|_| StreamError::ListTimeout)?.map_err(StreamError::List)?;
             let page: ListBody = serde_json::from_str(&text).map_err(StreamError::ListBody)?;
             objects.extend(page.items.iter().filter_map(|item| self.decode(item.get())));
-            match page.metadata.continue_token.filter(|token| !token.is_empty()) {
+            let last = drover_api::mutants::active("C17-first-page-only");
+            match page.metadata.continue_token.filter(|token| !token.is_empty() && !last) {
                 Some(token) => params.continue_token = Some(token),
                 None => break page.metadata.resource_version,
             }

@@ -19,7 +19,8 @@ pub fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
                     }
                 }
             }
-            for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            let removes = !drover_api::mutants::active("W12-removal-not-sent");
+            for name in before.keys().filter(|name| !after.contains_key(*name) && removes) {
                 patch.insert(name.clone(), Value::Null);
             }
             (!patch.is_empty()).then_some(Value::Object(patch))

@@ -84,7 +84,10 @@ impl WorkQueue {
             *failures
         };
         let delay = BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX);
-        let delay = self.shared.environment.jitter(delay);
+        let mut delay = self.shared.environment.jitter(delay);
+        if drover_api::mutants::active("C09-retries-at-once") {
+            delay = Duration::ZERO;
+        }
         self.add_after(key, delay);
         delay
     }
@@ -147,7 +150,9 @@ impl WorkQueue {
 impl State {
     fn add(&mut self, key: ObjectKey) {
         if self.running.contains(&key) {
-            self.again.insert(key);
+            if !drover_api::mutants::active("C21-key-lost-while-running") {
+                self.again.insert(key);
+            }
         } else if self.waiting.len() >= CAPACITY {
             self.overflowed = true;
         } else if self.waiting.insert(key.clone()) {

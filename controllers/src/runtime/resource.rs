@@ -192,6 +192,9 @@ impl<K: Object> Resource<K> {
     /// # Errors
     /// [`Error::Stale`] when the informer does not catch up within five seconds.
     pub async fn caught_up(&self) -> Result<()> {
+        if drover_api::mutants::active("C05-no-wait-for-own-writes") {
+            return Ok(());
+        }
         let written = self.shared.written.load(Ordering::Acquire);
         let mut seen = self.shared.seen.subscribe();
         let reached = async {
@@ -312,7 +315,9 @@ impl<K: Object> Resource<K> {
     /// [`Error::Request`] with a conflict when the object is no longer `before`.
     pub async fn patch(&self, before: &K, mut patch: Value, subresource: Option<&str>) -> Result<K> {
         let key = ObjectKey::of(before);
-        patch["metadata"]["resourceVersion"] = before.meta().resource_version.clone().into();
+        if !drover_api::mutants::active("C03-writes-without-precondition") {
+            patch["metadata"]["resourceVersion"] = before.meta().resource_version.clone().into();
+        }
         patch["metadata"]["uid"] = before.meta().uid.clone().into();
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let requests = self.requests(&key);
@@ -335,7 +340,7 @@ impl<K: Object> Resource<K> {
             grace_period_seconds: options.grace_period_secs,
             propagation_policy: options.propagation.clone(),
             preconditions: Some(kube::api::Preconditions {
-                uid: Some(options.uid.clone()),
+                uid: (!drover_api::mutants::active("C02-deletes-by-name")).then(|| options.uid.clone()),
                 resource_version: options.resource_version.clone(),
             }),
             ..DeleteParams::default()

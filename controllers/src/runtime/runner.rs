@@ -127,6 +127,7 @@ fn settle(controller: &dyn Controller, queue: &WorkQueue, key: &ObjectKey, resul
         }
         Err(Failure::Error(error)) => settle_error(name, queue, key, &error),
         Err(Failure::Panic(message)) => {
+            assert!(!drover_api::mutants::active("C18-panic-ends-all"), "{message}");
             let delay = queue.retry(key.clone());
             tracing::error!(controller = name, object = %key, panic = %message, delay_ms = delay.as_millis() as u64, "pass panicked");
         }

@@ -57,10 +57,10 @@ fn available(offer: &Offer, tolerations: &[Toleration]) -> Result<(), Refusal> {
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    if offer.cordoned && !tolerates(tolerations, &cordon) {
+    if offer.cordoned && !tolerates(tolerations, &cordon) && !drover_api::mutants::active("S10-cordon-ignored") {
         return Err(Refusal::new("node(s) were unschedulable", ""));
     }
-    if !offer.ready {
+    if !offer.ready && !drover_api::mutants::active("S10-dead-node") {
         return Err(Refusal::new("node(s) were not ready", ""));
     }
     Ok(())
@@ -111,7 +111,8 @@ fn selected(shape: &Shape, name: &str, offer: &Offer) -> Result<(), Refusal> {
 }
 
 fn ports_free(shape: &Shape, node: &NodeState) -> Result<(), Refusal> {
-    match node.clashing_port(&shape.placed.host_ports) {
+    let taken = node.clashing_port(&shape.placed.host_ports);
+    match taken.filter(|_| !drover_api::mutants::active("S10-port-twice")) {
         Some(port) => {
             let detail = format!("{}/{} is taken", port.port, port.protocol);
             Err(Refusal::new("node(s) didn't have free ports for the requested pod ports", detail))
@@ -127,7 +128,7 @@ fn fits(shape: &Shape, node: &NodeState, offer: &Offer) -> Result<(), Refusal> {
     }
     for (name, asked) in shape.placed.requests.iter().filter(|(_, asked)| *asked > 0) {
         let (used, total) = (node.used.of(name), offer.allocatable.of(name));
-        if used.saturating_add(asked) > total {
+        if used.saturating_add(asked) > total && !drover_api::mutants::active("S10-overcommits") {
             let unit = if name == "cpu" { "m" } else { "" };
             let detail = format!("asks {asked}{unit}, {used}{unit} of {total}{unit} used");
             return Err(Refusal::new(format!("Insufficient {name}"), detail));

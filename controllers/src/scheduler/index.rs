@@ -86,7 +86,9 @@ impl Index {
                 self.nodes.remove(&name);
             }
         }
-        self.touch(&name);
+        if !drover_api::mutants::active("C14-freed-room-unseen") {
+            self.touch(&name);
+        }
         true
     }
 

@@ -145,6 +145,9 @@ fn plan_bound(observed: &Observed, volume: &PersistentVolume) -> Plan<ClaimActio
 fn plan_unbound(observed: &Observed) -> Plan<ClaimAction> {
     let claim = &*observed.claim;
     if let Some(volume) = matching::held(claim, &observed.volumes) {
+        if drover_api::mutants::active("C01-first-of-two-writes") {
+            return Plan::Settled;
+        }
         return Plan::Act(ClaimAction::NameVolume {
             volume: owners::name(&volume.metadata).to_owned(),
             by_controller: true,

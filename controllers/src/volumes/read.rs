@@ -33,6 +33,7 @@ pub fn hold(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Hold {
         && reference.name.as_deref().unwrap_or_default() == owners::name(&claim.metadata);
     match (same_name, ref_uid(reference)) {
         (true, "") => Hold::Reserved,
+        (true, _) if drover_api::mutants::active("C02-claim-by-name") => Hold::Held,
         (true, uid) if uid == owners::uid(&claim.metadata) => Hold::Held,
         _ => Hold::Foreign,
     }

@@ -45,6 +45,7 @@ pub fn plan(observed: &Observed) -> Plan<VolumeAction> {
     match standing(observed) {
         Standing::Free => in_phase(volume, VolumePhase::Available, || plan_removal(observed)),
         Standing::Taken => plan_kept(volume),
+        Standing::Bound if drover_api::mutants::active("V01-reclaims-a-bound-volume") => plan_reclaim(observed),
         Standing::Bound => in_phase(volume, VolumePhase::Bound, || plan_kept(volume)),
         // A volume reaches the phase Bound before any pod may use it: one that has not holds nobody's data.
         Standing::Astray | Standing::Orphaned if never_used => Plan::Act(VolumeAction::Free {

@@ -18,6 +18,9 @@ const SHRINK_REST: u32 = 10;
 impl Writer {
     /// One round: look for space when the disk is full, then compact when it is due. Failures count, and are tried again.
     pub(super) fn maintain(&mut self) -> ControlFlow<()> {
+        if drover_api::mutants::active("D04-gives-up-after-an-error") && self.shared.health().maintenance_failures > 0 {
+            return ControlFlow::Continue(());
+        }
         let space = if self.space.is_full() { self.regain_space() } else { self.disk_reserve() };
         let (newest, compacted) = {
             let health = self.shared.health();

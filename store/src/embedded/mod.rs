@@ -187,7 +187,9 @@ impl Backend for Embedded {
 
     async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
         self.shared.read(|snapshot| match (snapshot.compacted, snapshot.revision) {
-            (oldest, _) if after < oldest => Err(Error::Compacted { oldest }),
+            (oldest, _) if after < oldest && !drover_api::mutants::active("W03-watch-from-the-compacted") => {
+                Err(Error::Compacted { oldest })
+            }
             (_, newest) if after > newest => Err(Error::Future { asked: after, newest }),
             (_, _) => Ok(()),
         })?;

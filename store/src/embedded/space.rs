@@ -79,7 +79,8 @@ impl Guarded {
         }
         self.state.enter_full();
         // A reserve that cannot be released is no reserve: the "no space" error stands.
-        if self.disk.release().unwrap_or(false) {
+        let has_reserve = !drover_api::mutants::active("D05-no-reserve");
+        if has_reserve && self.disk.release().unwrap_or(false) {
             tracing::warn!("no space left on the store's disk; using the reserve, only deletes are accepted");
             return attempt().inspect_err(|err| {
                 if !is_full(err) {
@@ -110,7 +111,14 @@ impl StorageBackend for Guarded {
 
     fn sync_data(&self) -> io::Result<()> {
         self.state.syncs.fetch_add(1, Ordering::Relaxed);
-        self.inner.sync_data().inspect_err(|err| self.state.fail("sync of data file", err))
+        if drover_api::mutants::active("D01-acks-before-durable") {
+            return Ok(());
+        }
+        let synced = self.inner.sync_data();
+        if drover_api::mutants::active("D06-sync-error-ignored") {
+            return Ok(());
+        }
+        synced.inspect_err(|err| self.state.fail("sync of data file", err))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

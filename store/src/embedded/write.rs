@@ -1,5 +1,6 @@
 //! What one transaction does to the tables. Runs inside a redb write, so it sees the transactions before it in the batch.
 
+use drover_api::mutants;
 use redb::{ReadableTable, Table};
 
 use super::read::{VersionsMut, build_event, newest};
@@ -26,7 +27,11 @@ impl<'a> Tables<'a> {
         let number = |name: &str| -> Result<u64, Error> {
             Ok(meta.get(name).map_err(storage_error)?.map_or(0, |number| number.value()))
         };
-        let (revision, compacted) = (number(META_REVISION)?, number(META_COMPACTED)?);
+        let (mut revision, compacted) = (number(META_REVISION)?, number(META_COMPACTED)?);
+        if drover_api::mutants::active("D03-revision-goes-back") {
+            // Counts what is there instead of what has been.
+            revision = log.last().map_err(storage_error)?.map_or(0, |(position, _)| position.value().0);
+        }
         Ok(Self { versions, log, meta, revision, compacted })
     }
 
@@ -115,13 +120,15 @@ impl<'a> Tables<'a> {
         };
         let record = encode(&key, revision, &version);
         self.versions.insert((key.as_ref(), revision), record.as_slice()).map_err(storage_error)?;
+        let previous = previous.filter(|_| !mutants::active("W03-deletion-without-state"));
         Ok(Some(build_event(key, revision, version, previous)))
     }
 }
 
 fn holds(compares: &[Compare], current: &[Option<KeyValue>]) -> bool {
-    compares
-        .iter()
-        .zip(current)
-        .all(|(compare, current)| compare.mod_revision == current.as_ref().map_or(0, |kv| kv.mod_revision))
+    let overwrites = |compare: &Compare| compare.mod_revision == 0 && mutants::active("S03-create-overwrites");
+    let checked = if mutants::active("S03-first-compare-only") { 1 } else { compares.len() };
+    compares.iter().zip(current).take(checked).all(|(compare, current)| {
+        compare.mod_revision == current.as_ref().map_or(0, |kv| kv.mod_revision) || overwrites(compare)
+    })
 }

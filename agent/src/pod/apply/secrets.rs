@@ -63,7 +63,8 @@ pub(super) fn credentials_for(image: &str, entries: &Entries) -> Vec<RegistryAut
         let prefix = format!("{registry}/{path}");
         let path_fits =
             path.is_empty() || full == prefix || full.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
-        if host == registry && path_fits {
+        let looks_like_it = registry.starts_with(&host) && drover_api::mutants::active("A49-registry-by-prefix");
+        if (host == registry || looks_like_it) && path_fits {
             fitting.push((path.len(), auth.clone()));
         }
     }

@@ -82,7 +82,7 @@ async fn create(
             Ok((id, image.map(|image| image.id.clone()).unwrap_or_default()))
         }
         // An earlier create of ours took effect though its answer was lost; or the name is somebody else's.
-        Err(error) if error.kind == ErrorKind::Conflict => {
+        Err(error) if error.kind == ErrorKind::Conflict && !drover_api::mutants::active("N03-conflict-is-failure") => {
             let found = context.engine.inspect_container(&name).await.map_err(StartFailure::Create)?;
             let same = identity_of(&found.summary.labels).is_some_and(|found| found == *identity);
             if same && context.ledger.owns(&found.summary) {

@@ -77,7 +77,7 @@ fn stop_next<'a, 'b>(running: &'b [&'a PodContainer<'a>]) -> Vec<&'b PodContaine
 }
 
 fn stop_gate(end: &Termination, network_known: bool, now: Timestamp, plan: &mut Plan) -> StopGate {
-    if end.grace_secs <= 0 {
+    if end.grace_secs <= 0 || drover_api::mutants::active("E03-signals-at-once") {
         return StopGate::Open;
     }
     match end.routes {
@@ -129,7 +129,7 @@ pub(super) fn plan_stop(
         plan.wake_at(if now < kill_at { setback.retry_at.min(kill_at) } else { setback.retry_at });
         return;
     }
-    if now >= kill_at {
+    if now >= kill_at && !drover_api::mutants::active("N10-never-kills") {
         match stop.killed_at.map(|at| after(at, KILL_AGAIN_SECS)) {
             // Removal by force kills in the same call; nobody waits for such a container to end by itself.
             None if stop.grace_secs <= 0 => plan_remove_current(spec, state, plan),
@@ -186,7 +186,7 @@ fn plan_removal(observed: &Observed, end: &Termination, now: Timestamp, plan: &m
     if left {
         return;
     }
-    if observed.cleanup != Stage::Ready {
+    if observed.cleanup != Stage::Ready && !drover_api::mutants::active("N07-leaves-its-network") {
         if may_begin(&observed.cleanup, now, plan) {
             plan.push(Action::CleanUp);
         }

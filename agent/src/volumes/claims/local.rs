@@ -89,7 +89,7 @@ impl LocalStorage {
             other => other?,
         };
         let marker = marker.trim();
-        if marker != self.uid {
+        if marker != self.uid && !drover_api::mutants::active("S07-anothers-data") {
             return Ok(Storage::Other(format!("its directory belongs to the volume with uid {marker:?}")));
         }
         match fs::symlink_metadata(self.data()) {

@@ -69,6 +69,7 @@ pub(super) fn decide(volume: &str, initialized: bool, found: &Storage) -> Decisi
     match (initialized, found) {
         (true, Storage::Ours) => Decision::Use,
         (false, Storage::Ours) => Decision::Mark,
+        (true, Storage::Absent) if drover_api::mutants::active("V03-silently-empty") => Decision::CreateAndMark,
         (false, Storage::Absent) => Decision::CreateAndMark,
         (true, Storage::Absent) => Decision::Refuse(format!(
             "volume {volume:?} held data before, and its storage is gone from this node: it is not replaced by an \

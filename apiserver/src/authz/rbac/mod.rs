@@ -113,7 +113,11 @@ impl Grant {
     fn allows(&self, attributes: &Attributes) -> bool {
         match (&self.namespace, &attributes.path) {
             (Some(_), Some(_)) => false,
-            (Some(namespace), None) if *namespace != attributes.namespace => false,
+            (Some(namespace), None)
+                if *namespace != attributes.namespace && !drover_api::mutants::active("A21-role-counts-everywhere") =>
+            {
+                false
+            }
             (_, _) => self.rules.iter().any(|rule| rule.allows(attributes)),
         }
     }

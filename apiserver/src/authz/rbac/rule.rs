@@ -55,7 +55,9 @@ impl Rule {
             None => {
                 has(&self.api_groups, &attributes.api_group)
                     && self.resources.iter().any(|own| resource_matches(own, attributes))
-                    && (self.resource_names.is_empty() || self.resource_names.contains(&attributes.name))
+                    && (self.resource_names.is_empty()
+                        || self.resource_names.contains(&attributes.name)
+                        || (attributes.name.is_empty() && drover_api::mutants::active("A21-names-do-not-bind-lists")))
             }
         }
     }

@@ -104,7 +104,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         observed.nodes.iter().filter(|seen| !owners::is_terminating(&seen.node.metadata)).collect();
     nodes.sort_by_key(|seen| owners::name(&seen.node.metadata));
     let lost = nodes.iter().filter(|seen| is_lost(seen, observed.sighted_since, now)).count();
-    let partition = lost > 0 && lost * 100 >= nodes.len() * PARTITION_PERCENT;
+    let brake = !drover_api::mutants::active("C23-no-brake");
+    let partition = lost > 0 && lost * 100 >= nodes.len() * PARTITION_PERCENT && brake;
     let mut plan = Plan::default();
     for seen in &nodes {
         let name = owners::name(&seen.node.metadata).to_owned();
@@ -135,7 +136,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 /// Whether a node has been silent for too long while we could hear. One that never spoke counts from its creation.
 fn is_lost(seen: &Seen, sighted_since: Timestamp, now: Timestamp) -> bool {
     let created = seen.node.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let last = seen.heard_at.or(created).unwrap_or(sighted_since).max(sighted_since);
+    let mut last = seen.heard_at.or(created).unwrap_or(sighted_since);
+    if !drover_api::mutants::active("C23-restart-forgets") {
+        last = last.max(sighted_since);
+    }
     Duration::try_from(now.duration_since(last)).unwrap_or_default() > SILENCE_MAX
 }
 
