@@ -272,6 +272,9 @@ mod tests {
             assert!(!dns_label(name).is_empty(), "{name:?}");
             assert!(!dns_subdomain(name).is_empty(), "{name:?}");
         }
+        for name in ["../../x", "..", ".", "a/b", "a%2fb"] {
+            assert!(!path_segment(name).is_empty(), "{name:?}");
+        }
         assert!(!dns_subdomain(&"a".repeat(254)).is_empty());
         assert!(!dns_label(&"a".repeat(64)).is_empty());
         assert!(!dns_label_1035("1a").is_empty());

@@ -78,7 +78,8 @@ async fn play_nodes(fake: Fake) {
                 let _ = fake.delete(&key, &json!({"gracePeriodSeconds": 0}));
             } else if pod["spec"]["nodeName"].is_null() {
                 let _ = fake.patch(&key, &json!({"spec": {"nodeName": "n1"}}), None);
-                let number = key.2.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+                let uid = pod["metadata"]["uid"].as_str().unwrap();
+                let number: u32 = uid.trim_start_matches("uid-").parse().unwrap();
                 let since = "2026-01-01T12:00:00Z";
                 let status = json!({"phase": "Running", "podIP": format!("10.128.{}.{}", number >> 8 & 255, number & 255),
                     "conditions": [{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "True", "lastTransitionTime": since}]});

@@ -96,6 +96,21 @@ mod tests {
     }
 
     #[test]
+    fn a_search_that_comes_round_passes_over_what_was_released_lately() {
+        let mut chooser = chooser("10.0.0.0/29");
+        let mut taken = HashSet::new();
+        for _ in 2..=6 {
+            let chosen = chooser.choose(&taken, at(0)).unwrap();
+            taken.insert(chosen);
+        }
+        for (address, second) in [(ip(3), 0), (ip(2), 40)] {
+            taken.remove(&address);
+            chooser.release(address, at(second));
+        }
+        assert_eq!(chooser.choose(&taken, at(41)), Some(ip(3)), "the other was in use a second ago");
+    }
+
+    #[test]
     fn the_search_goes_on_behind_the_newest_address() {
         let mut chooser = AddressChooser::new("10.0.0.0/24".parse().unwrap(), HashMap::new(), Some(ip(250)));
         let taken = HashSet::from([ip(251)]);

@@ -164,16 +164,18 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let (dir, fd) = lab();
-        let (precious, target) = (dir.path().join("precious"), dir.path().join("tree/a/mounted"));
-        fs::create_dir_all(&precious).unwrap();
-        fs::create_dir_all(&target).unwrap();
-        fs::write(precious.join("data"), "x").unwrap();
-        mount(Some(&precious), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-        let result = remove(&fd, "tree");
-        umount2(&target, MntFlags::MNT_DETACH).unwrap();
-        assert!(result.is_err(), "{result:?}");
-        assert!(precious.join("data").exists());
-        remove(&fd, "tree").unwrap();
+        for place in ["tree/a/mounted", "tree/mounted", "tree"] {
+            let (dir, fd) = lab();
+            let (precious, target) = (dir.path().join("precious"), dir.path().join(place));
+            fs::create_dir_all(&precious).unwrap();
+            fs::create_dir_all(&target).unwrap();
+            fs::write(precious.join("data"), "x").unwrap();
+            mount(Some(&precious), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+            let result = remove(&fd, "tree");
+            umount2(&target, MntFlags::MNT_DETACH).unwrap();
+            assert!(result.is_err(), "{place}: {result:?}");
+            assert!(precious.join("data").exists(), "{place}");
+            remove(&fd, "tree").unwrap();
+        }
     }
 }

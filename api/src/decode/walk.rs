@@ -215,10 +215,9 @@ impl Seed<'_> {
                 continue;
             };
             let field = &ty.fields[index];
-            if std::mem::replace(&mut seen[index], true) && reported.insert(name) {
-                if !crate::mutants::active("A04-second-key-wins") {
-                    self.walk.find("duplicate", field.name);
-                }
+            let told = !crate::mutants::active("A04-second-key-wins");
+            if std::mem::replace(&mut seen[index], true) && reported.insert(name) && told {
+                self.walk.find("duplicate", field.name);
             }
             let holder = self.walk.holder.replace(ty.name);
             self.walk.path.push(Step::Field(field.name));

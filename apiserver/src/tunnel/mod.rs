@@ -71,7 +71,9 @@ impl Tunnels {
         let replaced = self.shutdown.child_token();
         let tunnel = Tunnel { sender, replaced: replaced.clone() };
         if let Some(old) = self.lock().insert(node.to_owned(), tunnel) {
-            if !drover_api::mutants::active("C20-leaks-the-old-stream") {
+            if drover_api::mutants::active("C20-leaks-the-old-stream") {
+                std::mem::forget(old);
+            } else {
                 old.replaced.cancel();
             }
         }

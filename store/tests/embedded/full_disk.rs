@@ -83,6 +83,7 @@ async fn space_made_by_others_ends_the_full_state() {
     let disk = SimulatedDisk::of_size(12 << 20, RESERVE);
     let store = open(&disk);
     let keys = fill(&store, 5_000).await;
+    wait_until("a look for space in vain", &store, |store| store.health().maintenance_failures > 0).await;
     disk.resize(24 << 20);
     wait_until("space regained", &store, |store| store.health().state == State::Serving).await;
     for key in 0..100 {

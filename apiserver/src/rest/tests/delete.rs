@@ -93,6 +93,14 @@ async fn preconditions_guard_a_deletion() {
         "{}",
         refused.message()
     );
+    server.delete(&format!("{CONFIGS}/a"), &json!({})).await;
+    server.post(CONFIGS, &config("a", "3")).await;
+    let of_another = json!({"preconditions": {"uid": created.body["metadata"]["uid"]}});
+    assert_eq!(
+        server.delete(&format!("{CONFIGS}/a"), &of_another).await.outcome(),
+        "409 Conflict",
+        "the next of the name"
+    );
     assert_eq!(server.get(&format!("{CONFIGS}/a")).await.code, 200);
 }
 

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use async_trait::async_trait;
+use drover_store::{
+    Backend, ChangeStream, Error, KeyValue, Range, RangeResult, Revision, Transaction, TransactionResult,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -14,9 +18,49 @@ const CONFIGS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
+/// A backend whose commits take a while, so that writers really overlap.
+#[derive(Debug)]
+struct Slow(Volatile);
+
+impl Slow {
+    fn backend() -> Arc<dyn Backend> {
+        Arc::new(Self(Volatile::new(1, Vec::new())))
+    }
+}
+
+#[async_trait]
+impl Backend for Slow {
+    async fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
+        self.0.get(key).await
+    }
+
+    async fn range(&self, range: Range) -> Result<RangeResult, Error> {
+        self.0.range(range).await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error> {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.0.commit(transaction).await
+    }
+
+    async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
+        self.0.changes(prefix, after).await
+    }
+
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.0.revision().await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.0.compact(revision).await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_updates_from_one_version_one_wins() {
-    let server = Server::start().await;
+    let server = Server::start_on(Slow::backend()).await;
     let created = server.post(CONFIGS, &config("a", "0")).await.body;
     let mut writers = JoinSet::new();
     for index in 0..16 {
@@ -31,7 +75,7 @@ async fn of_many_updates_from_one_version_one_wins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn patches_of_different_fields_all_arrive() {
-    let server = Server::start().await;
+    let server = Server::start_on(Slow::backend()).await;
     server.post(CONFIGS, &config("a", "0")).await;
     let mut writers = JoinSet::new();
     for index in 0..12 {
@@ -89,7 +133,7 @@ async fn a_budget_of_one_lets_one_pod_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_never_give_one_address_or_port_twice() {
-    let backend: Arc<dyn drover_store::Backend> = Arc::new(Volatile::new(1, Vec::new()));
+    let backend = Slow::backend();
     let servers = [Server::start_on(Arc::clone(&backend)).await, Server::start_on(backend).await];
     let mut writers = JoinSet::new();
     for index in 0..24 {
