@@ -1,6 +1,6 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help sim demo demo-down mutants test build fmt lint deny doc bench bench-hollow up clean
+.PHONY: help sim sim-full demo demo-down mutants test build fmt lint deny doc bench bench-hollow up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,8 +36,11 @@ doc: ## API documentation
 	cargo doc --workspace --no-deps --document-private-items
 
 sim: ## Plays SEEDS seeds (or one SEED) of faults against the whole control plane under virtual time
-	cargo build --quiet --release --workspace --bin sim
-	$${CARGO_TARGET_DIR:-target}/release/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(SIM_FLAGS)
+	cargo build --quiet --profile sim --workspace --bin sim
+	$${CARGO_TARGET_DIR:-target}/sim/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(SIM_FLAGS)
+
+sim-full: ## The same with HTTP/2, TLS and the embedded store on a disk that crashes tear
+	$(MAKE) --no-print-directory sim SEEDS=$(or $(SEEDS),100) SEED=$(SEED) SIM_FLAGS="--full $(SIM_FLAGS)"
 
 bench: ## Our rates beside a direct API client on the same engine, in the same run
 	scripts/bench.sh

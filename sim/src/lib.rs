@@ -11,11 +11,13 @@ pub mod runtime;
 pub mod faults;
 pub mod user;
 
+mod connection;
 mod link;
 mod transport;
 mod watch_body;
 mod wire;
 
+mod disk;
 mod store;
 
 mod observe;
@@ -25,6 +27,6 @@ mod run;
 mod schedule;
 mod shrink;
 
-pub use run::{Outcome, play};
+pub use run::{Depth, Outcome, play};
 pub use schedule::{Event, Schedule};
 pub use shrink::shrink;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Parser;
-use drover_sim::{Outcome, Schedule, faults::Tally, play, shrink};
+use drover_sim::{Depth, Outcome, Schedule, faults::Tally, play, shrink};
 
 /// Plays seeds against a simulated cluster; ends with 1 when any of them breaks an invariant.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ struct Options {
     /// Play this one seed alone, and print its schedule.
     #[arg(long, value_parser = number)]
     seed: Option<u64>,
+    /// Drive the whole stack: HTTP/2, TLS, and the embedded store on a disk that crashes tear.
+    #[arg(long)]
+    full: bool,
     /// Threads, one seed each at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -33,6 +36,12 @@ struct Options {
     /// Go on after so many failing seeds.
     #[arg(long, default_value_t = 3)]
     failures_max: usize,
+}
+
+impl Options {
+    fn depth(&self) -> Depth {
+        if self.full { Depth::Full } else { Depth::Core }
+    }
 }
 
 /// Reads a seed, decimal or with `0x`.
@@ -83,7 +92,7 @@ fn play_all(options: &Options, first: u64, seeds: u64) -> Findings {
                         return;
                     }
                     let schedule = Schedule::of_seed(seed);
-                    let outcome = play(&schedule);
+                    let outcome = play(&schedule, options.depth());
                     let mut findings = lock(&findings);
                     findings.tally.add(&outcome.tally);
                     findings.played += 1;
@@ -125,10 +134,11 @@ fn tell(schedule: &Schedule, outcome: &Outcome, options: &Options) {
     if options.no_shrink {
         return;
     }
-    let (short, outcome) = shrink(schedule, outcome.clone());
+    let (short, outcome) = shrink(schedule, options.depth(), outcome.clone());
     println!("\nSHORTENED {short}");
     outcome.violations.iter().for_each(|violation| println!("  {violation}"));
-    println!("replay: make sim SEED={:#x}", schedule.seed);
+    let target = if options.full { "sim-full" } else { "sim" };
+    println!("replay: make {target} SEED={:#x}", schedule.seed);
 }
 
 fn lock(findings: &Mutex<Findings>) -> std::sync::MutexGuard<'_, Findings> {

@@ -96,8 +96,8 @@ impl Observer {
                     self.revision = changes.revision;
                     changes.events.iter().for_each(|event| self.take(event));
                 }
-                Some(Some(Err(Error::Compacted { .. })) | None) => self.stream = None,
-                Some(Some(Err(error))) => return Err(error),
+                // Compacted, or reopened after a crash.
+                Some(Some(Err(_)) | None) => self.stream = None,
             }
         }
     }

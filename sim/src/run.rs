@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     chance::Chance,
+    disk::DiskStore,
     faults::{Phase, Tally},
     observe::Observer,
     parts::Cluster,
@@ -29,9 +30,16 @@ const START_SPAN: Duration = Duration::from_secs(20);
 /// From the last fault on, this long is left for convergence: longer than the longest back-off that a run can build up.
 const SETTLE_SPAN: Duration = Duration::from_secs(420);
 /// Once converged, it must stay so for this long.
-const STAY_SPAN: Duration = Duration::from_secs(130);
+const STAY_SPAN: Duration = Duration::from_secs(15);
+/// In one run of so many it must stay so until the oracles judge the rest as well: nothing is written any more.
+const RESTS_ONE_IN: u64 = 8;
+const REST_SPAN: Duration = Duration::from_secs(130);
+/// While nothing is written, time alone can change the judgement; it is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A part counts as recovering for this long after its crash.
 const RECOVERY_SPAN: Duration = Duration::from_secs(10);
+/// Between two rounds of the store's maintenance.
+const TICK_EVERY: Duration = Duration::from_secs(1);
 /// More violations than this tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -52,10 +60,19 @@ pub struct Outcome {
     pub dump: String,
 }
 
+/// How much of the stack a run drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything behind the server's door: fast.
+    Core,
+    /// Also HTTP/2, TLS with client certificates, and the embedded store on a disk that a crash may tear.
+    Full,
+}
+
 /// Plays a schedule on a thread of its own.
-pub fn play(schedule: &Schedule) -> Outcome {
+pub fn play(schedule: &Schedule, depth: Depth) -> Outcome {
     let schedule = schedule.clone();
-    run_seeded(schedule.seed, move || Run::start(schedule))
+    run_seeded(schedule.seed, move || Run::start(schedule, depth))
 }
 
 struct Run {
@@ -72,13 +89,25 @@ struct Run {
     receipts: Arc<std::sync::Mutex<BTreeSet<u64>>>,
     images: Arc<tokio::sync::Mutex<BTreeMap<usize, Vec<usize>>>>,
     dump: String,
+    tick_at: Instant,
+    seed: u64,
 }
 
 impl Run {
-    async fn start(schedule: Schedule) -> Outcome {
+    async fn start(schedule: Schedule, depth: Depth) -> Outcome {
         let chance = Chance::new(schedule.seed);
-        let backend: Arc<dyn Backend> = Arc::new(Volatile::new(1, Vec::new()));
-        let cluster = Cluster::new(Arc::clone(&backend), schedule.nodes, chance.fork("cluster"));
+        let disk = match depth {
+            Depth::Core => None,
+            Depth::Full => {
+                let disk = DiskStore::new(chance.fork("disk"));
+                Some(Arc::new(disk.expect("an empty disk without faults takes a store")))
+            }
+        };
+        let backend: Arc<dyn Backend> = match &disk {
+            Some(disk) => Arc::clone(disk) as Arc<dyn Backend>,
+            None => Arc::new(Volatile::new(1, Vec::new())),
+        };
+        let cluster = Cluster::new(Arc::clone(&backend), disk, schedule.nodes, chance.fork("cluster"));
         let observer = Observer::new(backend, cluster.clock.another());
         let user = User::new(&cluster.wire);
         let mut run = Self {
@@ -94,6 +123,8 @@ impl Run {
             receipts: Arc::default(),
             images: Arc::default(),
             dump: String::new(),
+            tick_at: Instant::now(),
+            seed: schedule.seed,
         };
         run.bring_up(schedule.replicas).await;
         run.storm(&schedule).await;
@@ -157,16 +188,22 @@ impl Run {
         drop(self.images.lock().await);
         let quiet_since = Instant::now();
         let deadline = quiet_since + SETTLE_SPAN;
-        let mut calm_since = None;
+        let stay = if self.seed.is_multiple_of(RESTS_ONE_IN) { REST_SPAN } else { STAY_SPAN };
+        let (mut calm_since, mut seen) = (None, None);
         loop {
             self.watch_until(Instant::now() + Duration::from_secs(1)).await;
+            let written = self.observer.writes();
+            let now = Instant::now();
+            if seen.is_some_and(|(writes, at)| writes == written && now < at + LOOK_AGAIN) {
+                continue;
+            }
+            seen = Some((written, now));
             let quiet_secs = quiet_since.elapsed().as_secs_f64();
             let world = self.look(quiet_secs).await;
             let violations = check_invariants(&world);
-            let now = Instant::now();
             if violations.is_empty() {
                 let since = *calm_since.get_or_insert(now);
-                if now >= since + STAY_SPAN {
+                if now >= since + stay {
                     break;
                 }
             } else {
@@ -179,6 +216,9 @@ impl Run {
             }
         }
         self.check_receipts().await;
+        if let Some(error) = self.cluster.unrecovered.take() {
+            self.found.insert(format!("S1 the store was not recovered after a crash: {error}"));
+        }
     }
 
     async fn check_receipts(&mut self) {
@@ -197,6 +237,10 @@ impl Run {
             let next = (Instant::now() + LOOK_EVERY).min(until);
             self.cluster.run_until(next).await;
             sleep_until(next).await;
+            if next >= self.tick_at {
+                self.tick_at = next + TICK_EVERY;
+                self.cluster.tick();
+            }
             match self.observer.catch_up().await {
                 Ok(true) => {
                     let world = self.observer.world(0.0, &self.cluster.nodes);

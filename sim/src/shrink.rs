@@ -1,7 +1,7 @@
 //! Finds a short schedule that still fails: delta debugging over the list of events.
 
 use crate::{
-    run::{Outcome, play},
+    run::{Depth, Outcome, play},
     schedule::Schedule,
 };
 
@@ -9,7 +9,7 @@ use crate::{
 const RUNS_MAX: usize = 400;
 
 /// Returns the shortest failing schedule found, and how it fails. `failed` is how the whole one did.
-pub fn shrink(schedule: &Schedule, failed: Outcome) -> (Schedule, Outcome) {
+pub fn shrink(schedule: &Schedule, depth: Depth, failed: Outcome) -> (Schedule, Outcome) {
     let rule = rule_of(&failed);
     let mut best = (schedule.clone(), failed);
     let mut runs = 0;
@@ -21,7 +21,7 @@ pub fn shrink(schedule: &Schedule, failed: Outcome) -> (Schedule, Outcome) {
             let mut candidate = best.0.clone();
             candidate.events.drain(from..(from + part).min(candidate.events.len()));
             runs += 1;
-            let outcome = play(&candidate);
+            let outcome = play(&candidate, depth);
             if !outcome.violations.is_empty() && rule_of(&outcome) == rule {
                 shorter = Some((candidate, outcome));
                 break;

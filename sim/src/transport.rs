@@ -4,11 +4,15 @@ use std::task::{Context, Poll};
 
 use drover_apiserver::request::User;
 use futures::{FutureExt, future::BoxFuture};
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
 use http::{Method, Request, Response};
+use http_body_util::BodyExt;
 use kube::client::Body as ClientBody;
 use tower::{Service, ServiceExt};
 
 use crate::{
+    connection::Connection,
     link::{Link, Point},
     watch_body::{self, WatchBody},
     wire::{Life, Wire},
@@ -40,12 +44,18 @@ pub(crate) struct Transport {
     wire: Wire,
     life: Life,
     user: User,
+    /// Bytes on a simulated network in the full simulation; the server's in-process door otherwise.
+    connection: Option<Connection>,
 }
+
+/// The bytes of an answer as they arrive.
+type Bytestream = BoxStream<'static, Result<Bytes, Broken>>;
 
 impl Transport {
     /// Connects one life of a part, as `user`.
     pub(crate) fn new(wire: Wire, life: Life, user: User) -> Self {
-        Self { wire, life, user }
+        let connection = wire.is_full().then(|| Connection::of(life.part));
+        Self { wire, life, user, connection }
     }
 
     /// Returns a client over this transport.
@@ -54,7 +64,7 @@ impl Transport {
     }
 
     async fn send(self, request: Request<ClientBody>) -> Result<Response<WatchBody>, Broken> {
-        let Self { wire, life, user } = self;
+        let Self { wire, life, user, connection } = self;
         let part = life.part;
         if life.is_over() {
             return life.hold().await;
@@ -67,19 +77,27 @@ impl Transport {
             wire.crash(&life, down);
             return life.hold().await;
         }
-        if !wire.travel(part, Link::requests_blocked).await {
+        // Bytes on a connection meet the link's faults on their own way.
+        if connection.is_none() && !wire.travel(part, Link::requests_blocked).await {
             return Err(Broken::Reset);
         }
         let Some((server, server_life)) = wire.server() else { return Err(Broken::Refused) };
         if is_watch && wire.link(part, |link| link.forgets(tokio::time::Instant::now())) {
             return Ok(watch_body::gone());
         }
-        let answer = server.local_service(user).oneshot(request);
+        let answer = async {
+            let Some(connection) = &connection else {
+                let answer = server.local_service(user).oneshot(request).await;
+                return Ok(answer.unwrap_or_else(|never| match never {}).map(|body| arriving(body.into_data_stream())));
+            };
+            let answer = connection.send(&wire, &life, request).await?;
+            Ok(answer.map(|body| arriving(body.into_data_stream())))
+        };
         let response = tokio::select! {
             biased;
             // Cancel-safe: a request that is dropped is what a broken connection leaves on a server.
             () = server_life.over() => return Err(Broken::Reset),
-            answer = answer => answer.unwrap_or_else(|never| match never {}),
+            answer = answer => answer?,
         };
         if let Some(down) = crash_at(Point::AfterEffect) {
             wire.crash(&life, down);
@@ -89,7 +107,8 @@ impl Transport {
             tokio::time::sleep(crate::wire::SILENCE_MAX).await;
             return Err(Broken::Reset);
         }
-        if !wire.travel(part, Link::replies_blocked).await || server_life.is_over() {
+        let arrived = connection.is_some() || wire.travel(part, Link::replies_blocked).await;
+        if !arrived || server_life.is_over() {
             return Err(Broken::Reset);
         }
         if life.is_over() {
@@ -99,8 +118,12 @@ impl Transport {
             wire.crash(&life, down);
             return life.hold().await;
         }
-        Ok(response.map(|body| WatchBody::new(body.into_data_stream(), is_watch, wire, life, server_life)))
+        Ok(response.map(|body| WatchBody::new(body, is_watch, wire, life, server_life)))
     }
+}
+
+fn arriving<E>(body: impl futures::Stream<Item = Result<Bytes, E>> + Send + 'static) -> Bytestream {
+    body.map(|chunk| chunk.map_err(|_| Broken::Reset)).boxed()
 }
 
 impl Service<Request<ClientBody>> for Transport {

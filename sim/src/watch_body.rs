@@ -5,7 +5,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::BodyDataStream;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use http::Response;
@@ -32,7 +31,7 @@ impl std::fmt::Debug for WatchBody {
 
 /// What a body on its way needs to know.
 struct Journey {
-    body: BodyDataStream,
+    body: BoxStream<'static, Result<Bytes, Broken>>,
     wire: Wire,
     life: Life,
     server_life: Life,
@@ -44,7 +43,13 @@ struct Journey {
 
 impl WatchBody {
     /// Sends `body` on its way.
-    pub(crate) fn new(body: BodyDataStream, is_watch: bool, wire: Wire, life: Life, server_life: Life) -> Self {
+    pub(crate) fn new(
+        body: BoxStream<'static, Result<Bytes, Broken>>,
+        is_watch: bool,
+        wire: Wire,
+        life: Life,
+        server_life: Life,
+    ) -> Self {
         let mut breaks = wire.watch_breaks(life.part);
         breaks.mark_unchanged();
         let journey = Journey { body, wire, life, server_life, breaks, is_watch, again: None, over: false };
@@ -69,7 +74,7 @@ impl Journey {
             // Cancel-safe: whatever is dropped here was on a connection that has ended.
             () = self.server_life.over() => Some(Err(Broken::Reset)),
             Ok(()) = self.breaks.changed(), if self.is_watch => Some(Err(Broken::Reset)),
-            chunk = self.body.next() => chunk.map(|chunk| chunk.map_err(|_| Broken::Reset)),
+            chunk = self.body.next() => chunk,
         };
         let Some(Ok(chunk)) = chunk else {
             self.over = true;

@@ -53,6 +53,7 @@ struct Shared {
     state: Mutex<State>,
     chance: Chance,
     crashes: mpsc::UnboundedSender<Crashed>,
+    full: bool,
 }
 
 #[derive(Default)]
@@ -89,8 +90,14 @@ impl Life {
 
 impl Wire {
     /// Makes a network without parts; crashes at requests are reported to `crashes`.
-    pub(crate) fn new(chance: Chance, crashes: mpsc::UnboundedSender<Crashed>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), chance, crashes }) }
+    /// With `full`, requests travel as bytes over connections.
+    pub(crate) fn new(chance: Chance, crashes: mpsc::UnboundedSender<Crashed>, full: bool) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default(), chance, crashes, full }) }
+    }
+
+    /// Whether requests travel as bytes over connections.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.full
     }
 
     /// Begins a life of `part`.

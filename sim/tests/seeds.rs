@@ -1,6 +1,6 @@
 //! Seeds that `make test` plays: those that once found a bug, a few fixed ones, and fresh ones every time.
 
-use drover_sim::{Outcome, Schedule, play};
+use drover_sim::{Depth, Outcome, Schedule, play};
 
 /// Seeds that found a bug, with the bug; CHANGELOG.md says more.
 const FOUND: [(u64, &str); 2] = [
@@ -13,7 +13,7 @@ const FOUND: [(u64, &str); 2] = [
 
 fn assert_clean(seed: u64, why: &str) -> Outcome {
     let schedule = Schedule::of_seed(seed);
-    let outcome = play(&schedule);
+    let outcome = play(&schedule, Depth::Core);
     let broken = outcome.violations.join("\n  ");
     assert!(
         outcome.violations.is_empty(),
@@ -42,8 +42,18 @@ fn fresh_seeds_are_clean() {
 
 #[test]
 fn a_seed_replays_to_the_letter() {
+    replay(Depth::Core);
+}
+
+#[test]
+fn a_seed_of_the_whole_stack_is_clean_and_replays_to_the_letter() {
+    replay(Depth::Full);
+}
+
+fn replay(depth: Depth) {
     let schedule = Schedule::of_seed(5);
-    let (first, second) = (play(&schedule), play(&schedule));
+    let (first, second) = (play(&schedule, depth), play(&schedule, depth));
     assert_eq!(first, second, "two runs of seed 5 differ");
+    assert!(first.violations.is_empty(), "{:?}", first.violations);
     assert!(first.tally.total() >= 10 && first.writes > 100, "nothing much happened: {first:?}");
 }

@@ -114,6 +114,11 @@ impl Pki {
         self.authority.certificate_der()
     }
 
+    /// Returns the identity that `admin.kubeconfig` carries.
+    pub fn admin(&self) -> &Identity {
+        &self.admin
+    }
+
     /// Returns the private key that signs service account tokens (P-256, PKCS#8 PEM).
     pub(crate) fn token_key_pem(&self) -> &str {
         &self.token_key_pem
@@ -159,6 +164,6 @@ impl Pki {
 }
 
 /// Builds the names of a server's certificate from what it listens on and advertises.
-pub(crate) fn server_names(addresses: impl IntoIterator<Item = IpAddr>) -> ServerNames {
+pub fn server_names(addresses: impl IntoIterator<Item = IpAddr>) -> ServerNames {
     ServerNames::new(addresses, files::host_name().as_deref())
 }

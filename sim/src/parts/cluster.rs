@@ -15,6 +15,7 @@ use super::{Node, ServerBox, controllers::run_controllers, server::start_server}
 use crate::{
     chance::Chance,
     clock::SimClock,
+    disk::DiskStore,
     faults::{Fault, Moment, Part},
     store::Troubles,
     wire::{Crashed, Wire},
@@ -31,6 +32,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Arc<Node>>,
     /// The store, without faults, for whoever looks from outside.
     pub(crate) backend: Arc<dyn Backend>,
+    disk: Option<Arc<DiskStore>>,
     server: ServerBox,
     controllers_clock: SimClock,
     chance: Chance,
@@ -38,6 +40,8 @@ pub(crate) struct Cluster {
     /// What happens by itself later.
     due: BTreeMap<(Instant, u64), Later>,
     sequence: u64,
+    /// Why the store could not be opened after a crash.
+    pub(crate) unrecovered: Option<String>,
     crashes: mpsc::UnboundedReceiver<Crashed>,
 }
 
@@ -56,11 +60,17 @@ enum Later {
 
 impl Cluster {
     /// Builds a cluster on a store; nothing runs yet.
-    pub(crate) fn new(backend: Arc<dyn Backend>, nodes: usize, chance: Chance) -> Self {
+    /// `disk` is the store again, when it is one that a crash of the server reopens; connections are real then.
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        disk: Option<Arc<DiskStore>>,
+        nodes: usize,
+        chance: Chance,
+    ) -> Self {
         let (crash_tx, crashes) = mpsc::unbounded_channel();
         let clock = SimClock::new();
         let agents_clock = Clock::runtime(clock.time());
-        let wire = Wire::new(chance.fork("wire"), crash_tx);
+        let wire = Wire::new(chance.fork("wire"), crash_tx, disk.is_some());
         let nodes = (0..nodes).map(|index| Arc::new(Node::new(index, &agents_clock, &chance.fork("node")))).collect();
         let server = ServerBox {
             backend: Arc::clone(&backend),
@@ -74,12 +84,14 @@ impl Cluster {
             clock,
             nodes,
             backend,
+            disk,
             server,
             controllers_clock,
             chance,
             running: BTreeMap::new(),
             due: BTreeMap::new(),
             sequence: 0,
+            unrecovered: None,
             crashes,
         }
     }
@@ -121,6 +133,9 @@ impl Cluster {
         if let Some(running) = self.running.remove(&part) {
             running.task.abort();
             running.shutdown.cancel();
+            if part == Part::Server {
+                self.lose_power();
+            }
             self.later(down, Later::Start(part));
         }
     }
@@ -192,6 +207,20 @@ impl Cluster {
             self.start(part);
         }
         self.nodes.iter().for_each(|node| node.heal());
+    }
+
+    /// Does the store's maintenance, which a thread does in a real server.
+    pub(crate) fn tick(&self) {
+        if let Some(disk) = &self.disk {
+            disk.tick();
+        }
+    }
+
+    /// The store's file is reopened as a crash leaves it.
+    fn lose_power(&mut self) {
+        if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.crash()) {
+            self.unrecovered = Some(error.to_string());
+        }
     }
 
     fn do_due(&mut self) {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chance::Chance,
     clock::SimClock,
+    connection,
     faults::Part,
     store::{SimStore, Troubles},
     wire::Wire,
@@ -61,7 +62,7 @@ pub(super) async fn start_server(host: &ServerBox, wire: &Wire, shutdown: Cancel
             environment: Arc::new(environment),
             settings: Settings::default(),
             token_key_pem: TOKEN_KEY.to_owned(),
-            pki: None,
+            pki: wire.is_full().then(connection::pki),
         };
         match InProcess::start(config, shutdown.clone()).await {
             Ok(server) => return wire.serve(Arc::new(server), life),
