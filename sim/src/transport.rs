@@ -2,9 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use drover_apiserver::request::User;
 use futures::{FutureExt, future::BoxFuture};
-use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;

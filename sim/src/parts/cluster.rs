@@ -61,12 +61,7 @@ enum Later {
 impl Cluster {
     /// Builds a cluster on a store; nothing runs yet.
     /// `disk` is the store again, when it is one that a crash of the server reopens; connections are real then.
-    pub(crate) fn new(
-        backend: Arc<dyn Backend>,
-        disk: Option<Arc<DiskStore>>,
-        nodes: usize,
-        chance: Chance,
-    ) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>, disk: Option<Arc<DiskStore>>, nodes: usize, chance: Chance) -> Self {
         let (crash_tx, crashes) = mpsc::unbounded_channel();
         let clock = SimClock::new();
         let agents_clock = Clock::runtime(clock.time());
