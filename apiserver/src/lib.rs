@@ -18,6 +18,7 @@ pub mod registry;
 pub mod request;
 pub mod rest;
 mod reviews;
+pub mod sealing;
 mod server;
 mod streams;
 mod tokens;

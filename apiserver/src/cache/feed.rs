@@ -22,8 +22,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const HISTORY: Revision = 4096;
 
 type Entry = (Arc<str>, Arc<Object>);
-/// The new state of an object, `None` when it was removed.
-type Update = (Arc<str>, Option<Object>);
+/// The new state of an object, `None` when it was removed; or why it cannot be read.
+type Update = (Arc<str>, Result<Option<Object>, Arc<str>>);
 
 pub(super) async fn start(
     cache: Arc<Cache>,
@@ -94,13 +94,10 @@ fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
         let Some((index, kind_cache, key)) = locate(cache, &event.current.key) else { continue };
         let object = match event.kind {
             EventKind::Put => match Object::decode(kind_cache.kind, event.current.mod_revision, &event.current.value) {
-                Ok(object) => Some(object),
-                Err(error) => {
-                    tracing::error!(key = %key, error = %error, "ignoring a stored value that is no object");
-                    continue;
-                }
+                Ok(object) => Ok(Some(object)),
+                Err(error) => Err(unreadable(kind_cache, &key, &error)),
             },
-            EventKind::Delete => None,
+            EventKind::Delete => Ok(None),
         };
         by_kind.entry(index).or_default().push((key, object));
     }
@@ -113,13 +110,28 @@ fn apply(cache: &Cache, Changes { revision, events }: &Changes) {
 fn publish(cache: &KindCache, revision: Revision, changes: Vec<Update>) {
     cache.state.send_modify(|snapshot| {
         for (key, object) in changes {
+            let object = match object {
+                Ok(object) => object,
+                Err(why) => {
+                    snapshot.mark_unreadable(key, why);
+                    continue;
+                }
+            };
             let previous = snapshot.objects.get(&key).cloned();
+            snapshot.unreadable.remove(&key);
             if object.is_some() || previous.is_some() {
                 snapshot.apply(Event::new(revision, key, object.map(Arc::new), previous));
             }
         }
         snapshot.trim(RING_EVENTS, RING_BYTES);
     });
+}
+
+/// Says which object cannot be read: once in the log, and to everyone who asks for it.
+fn unreadable(cache: &KindCache, key: &str, error: &super::ObjectError) -> Arc<str> {
+    let resource = cache.kind.qualified_resource();
+    tracing::error!(object.resource = %resource, object.key = %key, %error, "a stored object cannot be read");
+    Arc::from(error.to_string())
 }
 
 fn locate<'a>(cache: &'a Cache, key: &[u8]) -> Option<(usize, &'a KindCache, Arc<str>)> {
@@ -132,17 +144,24 @@ fn locate<'a>(cache: &'a Cache, key: &[u8]) -> Option<(usize, &'a KindCache, Arc
 /// Lists everything at `at` (or as close to it as history allows; `None`: now) and starts every cache over from there.
 async fn rebuild(cache: &Cache, backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<Revision, Error> {
     let (items, revision) = list(backend, root, at).await?;
-    let mut fills: Vec<Vec<Entry>> = cache.kinds.iter().map(|_| Vec::new()).collect();
+    let mut fills: Vec<(Vec<Entry>, Vec<(Arc<str>, Arc<str>)>)> =
+        cache.kinds.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for item in items {
         let Some((index, kind_cache, key)) = locate(cache, &item.key) else { continue };
         match Object::decode(kind_cache.kind, item.mod_revision, &item.value) {
-            Ok(object) => fills[index].push((key, Arc::new(object))),
-            Err(error) => tracing::error!(key = %key, error = %error, "ignoring a stored value that is no object"),
+            Ok(object) => fills[index].0.push((key, Arc::new(object))),
+            Err(error) => {
+                let why = unreadable(kind_cache, &key, &error);
+                fills[index].1.push((key, why));
+            }
         }
     }
-    for (kind_cache, entries) in cache.kinds.iter().zip(fills) {
+    for (kind_cache, (entries, unreadable)) in cache.kinds.iter().zip(fills) {
         let objects: OrdMap<Arc<str>, Arc<Object>> = entries.into_iter().collect();
-        kind_cache.state.send_modify(|snapshot| *snapshot = snapshot.rebuilt(objects, revision));
+        kind_cache.state.send_modify(|snapshot| {
+            *snapshot = snapshot.rebuilt(objects, revision);
+            unreadable.into_iter().for_each(|(key, why)| snapshot.mark_unreadable(key, why));
+        });
     }
     cache.applied.send_replace(revision);
     Ok(revision)

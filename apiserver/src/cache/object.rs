@@ -7,6 +7,8 @@ use drover_api::kinds::Kind;
 use drover_store::Revision;
 use serde_json::{Map, Value, json};
 
+use crate::sealing::{self, KeyId};
+
 /// What precedes the members of `metadata` in every stored value.
 const METADATA: &[u8] = b"\"metadata\":{";
 /// The member that is spliced in.
@@ -28,6 +30,9 @@ pub enum Error {
     /// It is not JSON.
     #[error("stored value is not JSON")]
     Json(#[source] serde_json::Error),
+    /// It is sealed, and opening it failed.
+    #[error("stored value cannot be opened: its sealing key {0} is missing, or it was changed, moved or never sealed")]
+    Sealed(KeyId),
     /// It has no `metadata` to splice into.
     #[error("stored value has no metadata")]
     Shape,
@@ -39,6 +44,9 @@ impl Object {
     /// # Errors
     /// [`Error`] when the value was not written by a server.
     pub fn decode(kind: &Kind, revision: Revision, stored: &[u8]) -> Result<Self, Error> {
+        if let Some(id) = sealing::key_id(stored) {
+            return Err(Error::Sealed(id));
+        }
         let value: Value = serde_json::from_slice(stored).map_err(Error::Json)?;
         let selectable = selectable(kind, &value);
         let (bytes, digits) = splice(stored, revision).ok_or(Error::Shape)?;

@@ -52,6 +52,8 @@ impl Event {
 pub struct Snapshot {
     /// Every object, in key order.
     pub objects: OrdMap<Arc<str>, Arc<Object>>,
+    /// Objects whose newest state cannot be read, and why. `objects` may still hold an older state of them.
+    pub unreadable: OrdMap<Arc<str>, Arc<str>>,
     /// Recent changes, oldest first. Every change after `floor` is here.
     events: Vector<Arc<Event>>,
     events_bytes: usize,
@@ -66,7 +68,20 @@ pub struct Snapshot {
 impl Snapshot {
     /// Starts over from a listing that is complete at `revision`.
     pub fn rebuilt(&self, objects: OrdMap<Arc<str>, Arc<Object>>, revision: Revision) -> Self {
-        Self { objects, events: Vector::new(), events_bytes: 0, floor: revision, revision, epoch: self.epoch + 1 }
+        let epoch = self.epoch + 1;
+        let unreadable = OrdMap::new();
+        Self { objects, unreadable, events: Vector::new(), events_bytes: 0, floor: revision, revision, epoch }
+    }
+
+    /// Notes an object whose newest state cannot be read. Watchers are not told that it is gone, because it is not.
+    pub fn mark_unreadable(&mut self, key: Arc<str>, why: Arc<str>) {
+        self.unreadable.insert(key, why);
+    }
+
+    /// Returns the first object under `prefix` that cannot be read, and why.
+    pub fn unreadable_under(&self, prefix: &str) -> Option<(&str, &str)> {
+        let (key, why) = self.unreadable.range::<_, str>((Bound::Included(prefix), Bound::Unbounded)).next()?;
+        key.starts_with(prefix).then_some((&**key, &**why))
     }
 
     /// Applies one change; changes arrive in the order of their revisions.

@@ -7,6 +7,7 @@ mod authority;
 mod files;
 pub(crate) mod identity;
 mod kubeconfig;
+mod sealing_keys;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 
 pub use authority::Identity;
 use authority::{Authority, Leaf};
+pub use sealing_keys::SealingKeys;
 pub(crate) use server::ServerCertificate;
 pub use server::ServerNames;
 

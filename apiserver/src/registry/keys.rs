@@ -11,6 +11,11 @@ pub(crate) const SEAL: &str = "/registry/.drover/continue-seal";
 /// Compared and rewritten by every allocation of a service address or node port.
 pub(crate) const SERVICE_ALLOCATIONS: &str = "/registry/.drover/service-allocations";
 
+/// Says which key seals; every sealed write compares with it.
+pub(crate) const SEALING_RECORD: &str = "/registry/.drover/sealing";
+/// Prefixes of the keys whose values hold credentials and are sealed.
+pub(crate) const SEALED: [&str; 2] = ["/registry/core/secrets/", SEAL];
+
 /// Whether a kind is a second view of another one's objects: `events.k8s.io` Events.
 pub(crate) fn is_event_view(kind: &'static Kind) -> bool {
     kind.stored_as.is_some()

@@ -9,7 +9,7 @@ use drover_api::{
 use drover_store::{Range, Revision};
 use imbl::OrdMap;
 
-use super::{Registry, VersionMatch, from_store, keys, options::ListOptions, seal::Position, unserved};
+use super::{Registry, VersionMatch, from_store, keys, options::ListOptions, seal::Position, unreadable, unserved};
 use crate::cache::{Cache, KindCache, Object, Selection, range, too_old};
 
 /// Objects by cache key.
@@ -39,13 +39,13 @@ impl Registry {
         let selection = self.selection(kind, namespace, options);
         let query = query_of(kind, namespace, options);
         let (objects, revision, after) = if options.continue_token.is_empty() {
-            let (objects, revision) = self.objects(kind, options).await?;
+            let (objects, revision) = self.objects(kind, &selection.prefix, options).await?;
             (objects, revision, String::new())
         } else {
             let position = self.seal.unseal(&query, &options.continue_token)?;
             let mut objects = self.objects_at(kind, position.revision).await?;
             if drover_api::mutants::active("C17-pages-move") {
-                objects = self.objects(kind, &ListOptions::default()).await?.0;
+                objects = self.objects(kind, &selection.prefix, &ListOptions::default()).await?.0;
             }
             (objects, position.revision, position.after)
         };
@@ -67,7 +67,12 @@ impl Registry {
     }
 
     /// Returns the objects of a first page and the revision they show.
-    async fn objects(&self, kind: &'static Kind, options: &ListOptions) -> Result<(Objects, Revision), ApiError> {
+    async fn objects(
+        &self,
+        kind: &'static Kind,
+        prefix: &str,
+        options: &ListOptions,
+    ) -> Result<(Objects, Revision), ApiError> {
         let (cache, kind_cache) = self.kind_cache(kind).ok_or_else(|| unserved(kind))?;
         match options.revision()? {
             None => _ = self.synchronise(kind).await?,
@@ -81,7 +86,10 @@ impl Registry {
             }
         }
         let (snapshot, revision) = cache.snapshot(kind_cache);
-        Ok((snapshot.objects, revision))
+        match snapshot.unreadable_under(prefix) {
+            Some((key, why)) => Err(unreadable(kind, key, why)),
+            None => Ok((snapshot.objects, revision)),
+        }
     }
 
     /// Returns the objects as they were at `revision`: from the ring of events, else from the store's history.
@@ -98,10 +106,11 @@ impl Registry {
         let found = self.durable.range(wanted).await.map_err(|error| from_store(&error))?;
         let decoded = found.items.iter().filter_map(|item| {
             let key = std::str::from_utf8(item.key.get(prefix.len()..)?).ok()?;
-            let object = Object::decode(kind_cache.kind, item.mod_revision, &item.value).ok()?;
-            Some((Arc::from(key), Arc::new(object)))
+            let object = Object::decode(kind_cache.kind, item.mod_revision, &item.value);
+            let object = object.map_err(|error| unreadable(kind, key, &error.to_string()));
+            Some(object.map(|object| (Arc::from(key), Arc::new(object))))
         });
-        Ok(decoded.collect())
+        decoded.collect()
     }
 }
 

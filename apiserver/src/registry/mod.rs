@@ -43,8 +43,8 @@ pub use binding::Bind;
 pub use delete::Deleted;
 pub use environment::{Environment, System, format_time};
 pub use error::from_store;
-pub(crate) use keys::SERVICE_ALLOCATIONS;
 pub use keys::{ROOT, key, local, prefix};
+pub(crate) use keys::{SEALED, SEALING_RECORD, SERVICE_ALLOCATIONS};
 pub use list::List;
 pub use options::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions, parse_revision};
 pub use patch::Patch;
@@ -145,7 +145,7 @@ impl Registry {
     /// 404, or the store's error.
     pub async fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Arc<Object>, ApiError> {
         self.synchronise(kind).await?;
-        self.peek(kind, namespace, name).ok_or_else(|| ApiError::not_found(kind, name))
+        self.readable(kind, namespace, name)
     }
 
     /// Reads one object at least as new as `revision` (0: any).
@@ -161,7 +161,18 @@ impl Registry {
     ) -> Result<Arc<Object>, ApiError> {
         let (cache, _) = self.kind_cache(kind).ok_or_else(|| unserved(kind))?;
         cache.wait_for(revision).await?;
-        self.peek(kind, namespace, name).ok_or_else(|| ApiError::not_found(kind, name))
+        self.readable(kind, namespace, name)
+    }
+
+    /// Returns one object from the cache; an object that is there but cannot be read is an error, not absent.
+    fn readable(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Arc<Object>, ApiError> {
+        let (_, cache) = self.kind_cache(kind).ok_or_else(|| unserved(kind))?;
+        let key = keys::local(kind, namespace, name);
+        let snapshot = cache.snapshot();
+        if let Some(why) = snapshot.unreadable.get(&*key) {
+            return Err(unreadable(kind, &key, why));
+        }
+        snapshot.objects.get(&*key).cloned().ok_or_else(|| ApiError::not_found(kind, name))
     }
 
     /// Waits until the caches show everything that was acknowledged before this call; returns that revision.
@@ -223,6 +234,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// 500 that names an object which is stored but cannot be read.
+pub(crate) fn unreadable(kind: &Kind, key: &str, why: &str) -> ApiError {
+    ApiError::internal(format!("{} {key:?} cannot be read: {why}", kind.qualified_resource()))
 }
 
 /// The error of a kind that has no storage, which no route leads to.

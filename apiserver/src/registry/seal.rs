@@ -42,6 +42,9 @@ impl Seal {
                 current.into_iter().flatten().next().map_or(value, |found| found.value)
             }
         };
+        if crate::sealing::key_id(&key).is_some() {
+            return Err(Error::Broken(format!("{} cannot be opened with this server's sealing keys", keys::SEAL)));
+        }
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key) })
     }
 

@@ -9,7 +9,7 @@ use drover_api::{
 use drover_store::Revision;
 use tokio::time::Instant;
 
-use super::{Registry, VersionMatch, list::invalid_options, options::ListOptions, unserved};
+use super::{Registry, VersionMatch, list::invalid_options, options::ListOptions, unreadable, unserved};
 use crate::cache::{Change, Object, Watcher, range};
 
 /// Kubernetes sends a bookmark about once a minute.
@@ -82,6 +82,9 @@ impl Registry {
             (false, _) => cache.snapshot(kind_cache).1,
             (true, _) => {
                 let (snapshot, revision) = cache.snapshot(kind_cache);
+                if let Some((key, why)) = snapshot.unreadable_under(&selection.prefix) {
+                    return Err(unreadable(kind, key, why));
+                }
                 let selected = range(&snapshot.objects, &selection.prefix, "")
                     .filter(|(key, object)| selection.matches(key, object));
                 queue.extend(selected.map(|(_, object)| added(object)));

@@ -11,7 +11,7 @@ use drover_api::{
 use drover_store::{Compare, Operation, Revision, Transaction, TransactionResult};
 use serde_json::Value;
 
-use super::{Registry, from_store, keys};
+use super::{Registry, from_store, keys, unreadable};
 use crate::{
     admission::Effects,
     cache::{Object, ObjectError},
@@ -57,7 +57,9 @@ impl Registry {
         }
         let found = self.backend(target.kind).get(&target.key()).await.map_err(|error| from_store(&error))?;
         let Some(found) = found else { return Ok(None) };
-        let object = Object::decode(target.kind, found.mod_revision, &found.value).map_err(|error| broken(&error))?;
+        let object = Object::decode(target.kind, found.mod_revision, &found.value).map_err(|error| {
+            unreadable(target.kind, &keys::local(target.kind, target.namespace, target.name), &error.to_string())
+        })?;
         Ok(Some(Arc::new(object)))
     }
 
