@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod patch;
 pub mod table;
 
+pub mod audit;
 pub mod events;
 pub mod openapi;
 

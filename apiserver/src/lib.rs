@@ -3,7 +3,9 @@
 //! Owns everything between a client's bytes and the store. May not run controllers, dial any address, or know
 //! Docker. Started by the `drover` binary through [`start`].
 
+mod administration;
 pub mod admission;
+pub mod audit;
 mod authn;
 pub mod authz;
 mod bootstrap;
@@ -25,5 +27,6 @@ mod tokens;
 pub mod tunnel;
 pub mod volatile;
 
+pub(crate) use server::tls_versions;
 pub use server::{Config, Error, Handle, InProcess, InProcessConfig, LocalService, TlsError, start};
 pub use tokens::KeyError;

@@ -1,9 +1,15 @@
 //! The flags.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use drover_agent::network::ModeChoice;
+use drover_apiserver::audit::{FileSink, Limits, Sink};
 
 /// Drover: a Kubernetes-style control plane for fleets of plain Docker Engines.
 #[derive(Debug, Parser)]
@@ -71,6 +77,34 @@ pub(crate) struct Server {
     /// How the scheduler chooses among the nodes that fit.
     #[arg(long, default_value = "spread", value_parser = ["spread", "binpack", "random"])]
     pub(crate) placement: String,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
+}
+
+/// The audit log in `DIR/audit`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Audit {
+    /// Whether to write who did what to `DIR/audit/audit.log`.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
+    audit_log: bool,
+    /// Size at which the file is put aside, in MiB.
+    #[arg(long, default_value_t = 100, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    audit_log_maxsize: u64,
+    /// Files put aside that are kept.
+    #[arg(long, default_value_t = 10, value_name = "COUNT")]
+    audit_log_maxbackup: usize,
+}
+
+impl Audit {
+    /// Returns where the log goes; `None` when it is switched off.
+    pub(crate) fn sink(&self, data_dir: &Path) -> Option<Box<dyn Sink>> {
+        let limits = Limits {
+            bytes_max: self.audit_log_maxsize << 20,
+            files_max: self.audit_log_maxbackup,
+            ..Limits::new(data_dir.join("audit"))
+        };
+        self.audit_log.then(|| Box::new(FileSink::new(limits)) as Box<dyn Sink>)
+    }
 }
 
 /// The local node.

@@ -40,6 +40,8 @@ pub(crate) async fn start(
     let mut config = drover_apiserver::Config::new(options.data_dir.clone(), vec![listener], backend);
     config.service_cidr.clone_from(&options.service_cidr);
     config.cluster_name.clone_from(&cluster_name);
+    config.store = if options.store == "embedded" { "embedded" } else { "etcd" };
+    config.audit = options.audit.sink(&options.data_dir);
     let handle = drover_apiserver::start(config, shutdown.clone()).await?;
     tracing::info!(server.url = %handle.url, cluster.name = %cluster_name, "API server serves");
     Ok(Running { handle: Arc::new(handle), cluster_name, _lock: lock })

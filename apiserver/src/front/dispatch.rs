@@ -6,6 +6,7 @@ use drover_api::status::ApiError;
 
 use super::{Front, Grant, Request, Response, json_response, text_response};
 use crate::{
+    administration::Administration,
     metrics::Usage,
     request::{RequestInfo, User, method_not_allowed},
     rest,
@@ -17,6 +18,9 @@ use crate::{
 impl Front {
     /// Hands an authorised request to the part that answers it.
     pub(super) async fn dispatch(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+        if Administration::serves(&info) {
+            return self.administration.answer(&info, &self.audit).await;
+        }
         if !info.is_resource {
             return self.dispatch_path(&info, &request);
         }
@@ -59,7 +63,8 @@ impl Front {
 
     fn dispatch_path(&self, info: &RequestInfo, request: &Request) -> Result<Response, ApiError> {
         let readable = matches!(info.verb, "get" | "head");
-        let numbers = || (info.path == "/metrics").then(|| text_response(200, self.requests.render()));
+        let numbers =
+            || (info.path == "/metrics").then(|| text_response(200, self.requests.render() + &self.audit.render()));
         let constant = self.health.authenticated(info).or_else(|| self.tokens.answer(info)).or_else(numbers);
         let answer = match constant {
             Some(response) => Some(Ok(response)),

@@ -7,6 +7,7 @@ mod answer;
 mod dispatch;
 mod impersonate;
 mod long_running;
+mod trail;
 
 use std::{
     sync::Arc,
@@ -20,8 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{error as error_response, json as json_response, text as text_response};
 pub(crate) use long_running::Grant;
+pub(crate) use trail::Peer;
+use trail::Trail;
 
 use crate::{
+    administration::Administration,
+    audit::Audit,
     authn::Authenticator,
     authz::{Attributes, Authorizer},
     discovery::Discovery,
@@ -46,7 +51,7 @@ pub(crate) type Resources = Arc<dyn Fn(User, RequestInfo, Request) -> BoxFuture<
 /// Largest request body, as Kubernetes has it: 3 MiB.
 pub(crate) const BODY_BYTES_MAX: u64 = 3 << 20;
 /// An answer that is not a watch or a stream must be on its way within this time (CIS 1.2.20).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who is at the other end, as far as the transport knows.
 #[derive(Debug, Clone)]
@@ -71,6 +76,8 @@ pub(crate) struct Front {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) audit: Audit,
+    pub(crate) administration: Administration,
 }
 
 impl Front {
@@ -79,22 +86,29 @@ impl Front {
         let started = Instant::now();
         let uri = request.uri();
         let info = RequestInfo::parse(request.method(), uri.path(), uri.query());
+        let trail = Trail::start(self.registry.environment(), &request);
         let answer = match &info {
-            Ok(info) => self.answer(&caller, info.clone(), request).await,
+            Ok(info) => self.answer((&caller, &trail), info.clone(), request).await,
             Err(error) => Err(error.clone()),
         };
+        let reason = answer.as_ref().err().map(|error| error.reason.to_string());
         let mut response = answer.unwrap_or_else(|error| error_response(&error));
         self.requests.observe(info.as_ref().ok(), response.status().as_u16(), started.elapsed());
         let headers = response.headers_mut();
-        let audit_id = uuid::Uuid::new_v4().to_string();
-        if let Ok(value) = HeaderValue::from_str(&audit_id) {
+        if let Ok(value) = HeaderValue::from_str(trail.id()) {
             headers.insert("audit-id", value);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        trail.end(&self.audit, self.registry.environment(), info.ok(), (&response, reason));
         response
     }
 
-    async fn answer(&self, caller: &Caller, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+    async fn answer(
+        &self,
+        (caller, trail): (&Caller, &Trail),
+        info: RequestInfo,
+        request: Request,
+    ) -> Result<Response, ApiError> {
         let user = match caller {
             Caller::Local(user) => Some(User::clone(user)),
             Caller::Connection(certificate) => {
@@ -102,7 +116,12 @@ impl Front {
             }
         };
         let Some(user) = user else { return self.answer_anonymous(&info) };
-        let user = impersonate::resolve(&self.authorizer, user, request.headers())?;
+        trail.identified(&user, None);
+        let acting = impersonate::resolve(&self.authorizer, user.clone(), request.headers())?;
+        if acting != user {
+            trail.identified(&user, Some(&acting));
+        }
+        let user = acting;
         self.authorizer.check(&user, &Attributes::of(&info))?;
         check_length(&request)?;
         self.answer_authorized(user, info, request).await

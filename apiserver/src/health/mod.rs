@@ -14,6 +14,9 @@ use crate::{
 /// What this server says it is. The minor version is a plain number because clients parse it.
 const GIT_VERSION: &str = "v1.33.0+drover";
 
+/// Paths that are answered without credentials.
+pub(crate) const CONSTANTS: [&str; 4] = ["/livez", "/readyz", "/healthz", "/version"];
+
 /// Whether the server may be sent requests.
 #[derive(Debug, Default)]
 pub(crate) struct Health {

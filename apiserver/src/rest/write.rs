@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Call, body, media, media::PatchType, params, render::with_warnings};
 use crate::{
+    audit::Named,
     cache::Object,
     registry::{DeleteOptions, Deleted, Part, Patch, WriteOptions},
 };
@@ -19,7 +20,9 @@ impl Call {
         let (content_type, bytes) = self.body()?;
         let decoded = body::object(self.kind, &content_type, &bytes, validation)?;
         let object = self.registry.create(self.kind, self.namespace(), decoded.object, &options).await?;
-        Ok(with_warnings(self.renderer()?.object(StatusCode::CREATED, &object), &decoded.warnings))
+        let mut response = with_warnings(self.renderer()?.object(StatusCode::CREATED, &object), &decoded.warnings);
+        response.extensions_mut().insert(Named(object.name().to_owned()));
+        Ok(response)
     }
 
     pub(super) async fn update(self) -> Result<Response, ApiError> {

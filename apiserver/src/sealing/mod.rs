@@ -186,3 +186,15 @@ impl Sealed {
 fn is_sealed_name(name: &[u8]) -> bool {
     SEALED.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
+
+/// Values for the tests of other modules.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::{Bytes, Environment, Key, envelope};
+
+    /// A value that no server here can open.
+    pub(crate) fn sealed_elsewhere(environment: &dyn Environment) -> Bytes {
+        let key = Key::new([0xee; 32], environment.now());
+        envelope::seal(&key, b"elsewhere", b"{}", &[1; envelope::CHANCE_BYTES]).into()
+    }
+}

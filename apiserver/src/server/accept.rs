@@ -1,6 +1,6 @@
 //! Accepting connections and serving HTTP on them until the server leaves.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     authn,
-    front::{Body, Caller, Front},
+    front::{Body, Caller, Front, Peer},
     request::User,
 };
 
@@ -75,7 +75,7 @@ impl Acceptor {
                 () = self.leaving.cancelled() => return, // cancel-safe: a token stays cancelled
                 accepted = listener.accept() => match accepted { // cancel-safe: documented so
                     Ok((stream, peer)) => match stream.set_nodelay(true) {
-                        Ok(()) => self.spawn(stream, slot),
+                        Ok(()) => self.spawn(stream, Some(peer.ip()), slot),
                         Err(error) => tracing::debug!(%peer, %error, "the peer has gone already"),
                     },
                     Err(error) => {
@@ -90,23 +90,23 @@ impl Acceptor {
     /// Serves one connection that somebody else accepted, unless too many are served.
     pub(super) fn serve<T: Connection>(self, stream: T) {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            self.spawn(stream, slot);
+            self.spawn(stream, None, slot);
         }
     }
 
-    fn spawn<T: Connection>(&self, stream: T, slot: OwnedSemaphorePermit) {
+    fn spawn<T: Connection>(&self, stream: T, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
         let acceptor = self.clone();
         self.tasks.spawn(async move {
             let _slot = slot;
             let abort = acceptor.abort.clone();
             tokio::select! {
                 () = abort.cancelled() => {} // cancel-safe: a token stays cancelled
-                () = acceptor.connection(stream) => {} // not resumed: dropping it closes the connection
+                () = acceptor.connection(stream, peer) => {} // not resumed: dropping it closes the connection
             }
         });
     }
 
-    async fn connection<T: Connection>(self, stream: T) {
+    async fn connection<T: Connection>(self, stream: T, peer: Option<IpAddr>) {
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -120,7 +120,8 @@ impl Acceptor {
         };
         let caller = Caller::Connection(user.map(Arc::new));
         let front = Arc::clone(&self.front);
-        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            peer.map(|peer| request.extensions_mut().insert(Peer(peer)));
             let (front, caller) = (Arc::clone(&front), caller.clone());
             async move { Ok::<_, Infallible>(front.serve(caller, request.map(Body::new)).await) }
         });

@@ -6,6 +6,8 @@ use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    administration::Administration,
+    audit::Audit,
     authn::Authenticator,
     authz::Authorizer,
     discovery::Discovery,
@@ -30,11 +32,13 @@ pub(super) struct Parts<'a> {
     pub(super) tunnels: &'a Arc<Tunnels>,
     pub(super) tasks: &'a TaskTracker,
     pub(super) shutdown: &'a CancellationToken,
+    pub(super) audit: Audit,
+    pub(super) administration: Administration,
 }
 
 /// Puts the front together from its parts.
 pub(super) fn build_front(parts: Parts<'_>) -> Front {
-    let Parts { url, environment, registry, tokens, tunnels, tasks, shutdown } = parts;
+    let Parts { url, environment, registry, tokens, tunnels, tasks, shutdown, audit, administration } = parts;
     let objects: Arc<dyn Objects> = registry.clone();
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
     let tokens = Arc::new(tokens);
@@ -57,5 +61,7 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         tokens,
         registry: Arc::clone(registry),
         shutdown: shutdown.clone(),
+        audit,
+        administration,
     }
 }

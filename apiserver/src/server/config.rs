@@ -10,6 +10,8 @@ use std::{
 use drover_store::Backend;
 use tokio::net::TcpListener;
 
+use crate::audit::Sink;
+
 /// How to start a server.
 #[derive(Debug)]
 pub struct Config {
@@ -25,6 +27,10 @@ pub struct Config {
     pub node_port_range: RangeInclusive<u16>,
     /// Where objects are kept.
     pub backend: Arc<dyn Backend>,
+    /// What the backend is, for the security report: `embedded`, `etcd`, …
+    pub store: &'static str,
+    /// Where the audit log goes; `None` writes none.
+    pub audit: Option<Box<dyn Sink>>,
     /// Names the cluster and the context in `admin.kubeconfig`.
     pub cluster_name: String,
 }
@@ -39,6 +45,8 @@ impl Config {
             service_cidr: "10.96.0.0/16".to_owned(),
             node_port_range: 30000..=32767,
             backend,
+            store: "memory",
+            audit: None,
             cluster_name: "drover".to_owned(),
         }
     }

@@ -16,7 +16,9 @@ use super::{
     assemble::{Parts, build_front},
 };
 use crate::{
+    administration::Administration,
     admission::{Admission, Settings},
+    audit::Audit,
     bootstrap,
     front::Front,
     registry::{Environment, Registry},
@@ -35,6 +37,8 @@ pub(super) struct CoreConfig {
     pub(super) token_key_pem: String,
     /// Where pods reach this server, when that is known.
     pub(super) advertised: Option<SocketAddr>,
+    pub(super) audit: Audit,
+    pub(super) administration: Administration,
 }
 
 /// A server's inside. The registry outlives the doors, so that writes in flight at the end are answered.
@@ -51,7 +55,8 @@ pub(super) struct Core {
 impl Core {
     /// Opens the registry, makes the built-in objects and puts the front together.
     pub(super) async fn start(config: CoreConfig, shutdown: &CancellationToken) -> Result<Self, Error> {
-        let CoreConfig { backend, environment, settings, url, token_key_pem, advertised } = config;
+        let CoreConfig { backend, environment, settings, url, token_key_pem, advertised, audit, administration } =
+            config;
         let api_service = settings.first_address();
         let backstage = CancellationToken::new();
         let guard = backstage.clone().drop_guard();
@@ -75,6 +80,8 @@ impl Core {
             tunnels: &tunnels,
             tasks: &tasks,
             shutdown,
+            audit,
+            administration,
         };
         let front = Arc::new(build_front(parts));
         registry.set_authorizer(&front.authorizer);

@@ -13,7 +13,9 @@ use super::{
     tls,
 };
 use crate::{
+    administration::Administration,
     admission::Settings,
+    audit::Audit,
     pki::Pki,
     registry::{Environment, Registry},
     request::User,
@@ -55,7 +57,9 @@ impl InProcess {
     pub async fn start(config: InProcessConfig, shutdown: CancellationToken) -> Result<Self, Error> {
         let InProcessConfig { backend, environment, settings, token_key_pem, pki } = config;
         let url = "https://drover.invalid:6443".to_owned();
-        let core = CoreConfig { backend, environment, settings, url, token_key_pem, advertised: None };
+        let (audit, administration) = (Audit::off(), Administration::default());
+        let core =
+            CoreConfig { backend, environment, settings, url, token_key_pem, advertised: None, audit, administration };
         let core = Core::start(core, &shutdown).await?;
         let acceptor = match pki {
             Some(pki) => {

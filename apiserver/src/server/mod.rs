@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod in_process;
 mod local;
+mod rear;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -31,9 +32,11 @@ pub use config::Config;
 pub use in_process::{InProcess, InProcessConfig};
 pub use local::LocalService;
 pub use tls::Error as TlsError;
+pub(crate) use tls::tls_versions;
 
 use accept::Acceptor;
 use core::{Core, CoreConfig};
+use rear::Rear;
 
 use crate::{
     admission::Settings,
@@ -69,6 +72,9 @@ pub enum Error {
     /// A listener has no address.
     #[error("cannot read a listener's address")]
     Listener(#[source] std::io::Error),
+    /// The store cannot be opened with the sealing keys at hand.
+    #[error("cannot open the sealed store")]
+    Sealing(#[source] crate::sealing::Error),
     /// The store cannot be read or written.
     #[error("cannot open the registry")]
     Store(#[source] drover_store::Error),
@@ -114,21 +120,26 @@ impl std::fmt::Debug for Inner {
 ///
 /// # Errors
 /// [`Error`], with nothing left running.
-pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle, Error> {
+pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Handle, Error> {
     let plan = Plan::of(&config)?;
     let pki_dir = config.data_dir.join("pki");
     let pki = Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?;
     let tls = tls::config(&pki).map_err(Error::Tls)?;
+    let Rear { backend, audit, administration, tasks: rear_tasks, token: rear } =
+        Rear::open(&mut config, &pki_dir).await?;
     let core = CoreConfig {
-        backend: Arc::clone(&config.backend),
+        backend,
         environment: Arc::new(System),
+        audit,
+        administration,
         settings: plan.settings.clone(),
         url: plan.url.clone(),
         token_key_pem: pki.token_key_pem().to_owned(),
         advertised: plan.advertised,
     };
     let core = Core::start(core, &shutdown).await?;
-    let Core { front, registry, tunnels, tasks, registry_tasks, backstage } = core;
+    let Core { front, registry, tunnels, tasks, mut registry_tasks, backstage } = core;
+    registry_tasks.extend(rear_tasks);
     let abort = CancellationToken::new();
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
     let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
@@ -141,7 +152,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Handle
     }
     inner.tasks.spawn(Arc::clone(&inner).renew_certificates(shutdown.clone()));
     inner.front.health.set_ready();
-    let ending = Ending { shutdown, abort, backstage: backstage.disarm(), registry_tasks };
+    let ending = Ending { shutdown, abort, backstage: [backstage.disarm(), rear.disarm()], registry_tasks };
     let supervisor = tokio::spawn(ending.run(Arc::clone(&inner)));
     Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, tunnels, inner, supervisor })
 }
@@ -218,7 +229,7 @@ impl Inner {
 struct Ending {
     shutdown: CancellationToken,
     abort: CancellationToken,
-    backstage: CancellationToken,
+    backstage: [CancellationToken; 2],
     registry_tasks: Vec<JoinHandle<()>>,
 }
 
@@ -231,7 +242,7 @@ impl Ending {
             self.abort.cancel();
             inner.tasks.wait().await;
         }
-        self.backstage.cancel();
+        self.backstage.iter().for_each(CancellationToken::cancel);
         for task in self.registry_tasks {
             if task.await.is_err() {
                 tracing::error!("a task of the registry panicked");

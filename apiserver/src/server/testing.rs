@@ -14,7 +14,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Handle, start};
-use crate::{pki::Identity, volatile::Volatile};
+use crate::{
+    audit::{FileSink, Limits},
+    pki::Identity,
+    volatile::Volatile,
+};
 
 /// A running server and what ends it.
 pub(crate) struct TestServer {
@@ -33,10 +37,14 @@ pub(crate) struct Answer {
 
 impl TestServer {
     pub(crate) async fn start() -> Self {
-        let data_dir = tempfile::tempdir().unwrap();
+        Self::start_on(Arc::new(Volatile::new(1, Vec::new())), tempfile::tempdir().unwrap()).await
+    }
+
+    /// Starts on a store and a data directory, with an audit log.
+    pub(crate) async fn start_on(backend: Arc<dyn drover_store::Backend>, data_dir: tempfile::TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let backend = Arc::new(Volatile::new(1, Vec::new()));
-        let config = Config::new(data_dir.path().to_owned(), vec![listener], backend);
+        let mut config = Config::new(data_dir.path().to_owned(), vec![listener], backend);
+        config.audit = Some(Box::new(FileSink::new(Limits::new(data_dir.path().join("audit")))));
         let shutdown = CancellationToken::new();
         let handle = start(config, shutdown.clone()).await.unwrap();
         Self { handle, shutdown, data_dir }

@@ -15,7 +15,7 @@ const LIFE_SECS: i64 = 3600;
 /// Kubernetes' least.
 const LIFE_SECS_MIN: i64 = 600;
 /// Longer wishes are cut, as Kubernetes does with a configured maximum.
-const LIFE_SECS_MAX: i64 = 24 * 3600;
+pub(crate) const LIFE_SECS_MAX: i64 = 24 * 3600;
 
 /// A token to be made.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,6 +15,7 @@ use drover_api::status::ApiError;
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
+pub(crate) use issue::LIFE_SECS_MAX;
 pub use jwt::KeyError;
 
 use crate::{
