@@ -110,6 +110,10 @@ pub(crate) enum Command {
     Uncordon(node::CordonArgs),
     /// Move all pods off a node
     Drain(node::DrainArgs),
+    /// Check the cluster against the CIS benchmark, show who holds dangerous rights, verify an audit log
+    Audit(audit::Args),
+    /// Look after the keys that Secrets are sealed with at rest
+    Sealing(sealing::Args),
     /// Create a token
     Create(create::Args),
     /// Show where the server is
@@ -150,6 +154,8 @@ impl Command {
             Command::Cordon(args) => node::cordon(args, ctx, true).await,
             Command::Uncordon(args) => node::cordon(args, ctx, false).await,
             Command::Drain(args) => node::drain(args, ctx).await,
+            Command::Audit(args) => audit::run(args, ctx).await,
+            Command::Sealing(args) => sealing::run(args, ctx).await,
             Command::Create(args) => create::run(args, ctx).await,
             Command::ClusterInfo(args) => info::cluster_info(args, ctx).await,
             Command::Version(args) => info::version(args, ctx).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod annotations;
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -18,6 +19,7 @@ pub(crate) mod node;
 pub(crate) mod pods;
 pub(crate) mod rollout;
 pub(crate) mod scale;
+pub(crate) mod sealing;
 pub(crate) mod set;
 pub(crate) mod top;
 pub(crate) mod wait;
