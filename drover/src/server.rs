@@ -40,7 +40,11 @@ pub(crate) async fn start(
     let mut config = drover_apiserver::Config::new(options.data_dir.clone(), vec![listener], backend);
     config.service_cidr.clone_from(&options.service_cidr);
     config.cluster_name.clone_from(&cluster_name);
-    config.store = if options.store == "embedded" { "embedded" } else { "etcd" };
+    config.store = match options.store.split_once("://") {
+        Some(("etcds", _)) => "etcds",
+        Some(_) => "etcd",
+        None => "embedded",
+    };
     config.audit = options.audit.sink(&options.data_dir);
     let handle = drover_apiserver::start(config, shutdown.clone()).await?;
     tracing::info!(server.url = %handle.url, cluster.name = %cluster_name, "API server serves");
