@@ -108,6 +108,7 @@ fn argument<'a>(info: &'a RequestInfo, name: &str) -> Result<&'a str, ApiError> 
 }
 
 /// An administrator is told the whole chain of causes.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn refuse(error: RotationError) -> ApiError {
     use std::error::Error as _;
     let mut message = error.to_string();

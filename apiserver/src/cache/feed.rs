@@ -22,6 +22,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const HISTORY: Revision = 4096;
 
 type Entry = (Arc<str>, Arc<Object>);
+/// An object that cannot be read, and why.
+type Unreadable = (Arc<str>, Arc<str>);
 /// The new state of an object, `None` when it was removed; or why it cannot be read.
 type Update = (Arc<str>, Result<Option<Object>, Arc<str>>);
 
@@ -144,8 +146,7 @@ fn locate<'a>(cache: &'a Cache, key: &[u8]) -> Option<(usize, &'a KindCache, Arc
 /// Lists everything at `at` (or as close to it as history allows; `None`: now) and starts every cache over from there.
 async fn rebuild(cache: &Cache, backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<Revision, Error> {
     let (items, revision) = list(backend, root, at).await?;
-    let mut fills: Vec<(Vec<Entry>, Vec<(Arc<str>, Arc<str>)>)> =
-        cache.kinds.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    let mut fills: Vec<(Vec<Entry>, Vec<Unreadable>)> = cache.kinds.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for item in items {
         let Some((index, kind_cache, key)) = locate(cache, &item.key) else { continue };
         match Object::decode(kind_cache.kind, item.mod_revision, &item.value) {

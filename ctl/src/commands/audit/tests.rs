@@ -25,7 +25,7 @@ fn reported(report: Value) -> World {
     World { report, ..World::default() }
 }
 
-fn pod(namespace: &str, spec: Value) -> World {
+fn pod(namespace: &str, spec: &Value) -> World {
     World { pods: vec![json!({"metadata": {"namespace": namespace, "name": "p"}, "spec": spec})], ..World::default() }
 }
 
@@ -83,20 +83,20 @@ fn sealing_passes_only_when_everything_is_sealed_with_the_key_in_use() {
 #[test]
 fn pods_are_judged_by_their_spec_and_the_clusters_own_are_left_out() {
     let privileged = json!({"containers": [{"securityContext": {"privileged": true}}]});
-    check(&pod("a", privileged.clone()), "5.2.2", Verdict::Fail, "1 pods with privileged containers: a/p");
-    check(&pod("kube-system", privileged), "5.2.2", Verdict::Pass, "no pods with privileged containers");
-    check(&pod("a", json!({"hostPID": true})), "5.2.3", Verdict::Fail, "1 pods: a/p");
+    check(&pod("a", &privileged), "5.2.2", Verdict::Fail, "1 pods with privileged containers: a/p");
+    check(&pod("kube-system", &privileged), "5.2.2", Verdict::Pass, "no pods with privileged containers");
+    check(&pod("a", &json!({"hostPID": true})), "5.2.3", Verdict::Fail, "1 pods: a/p");
     let safe = json!({"containers": [{"image": "x@sha256:0", "securityContext": {"runAsNonRoot": true, "allowPrivilegeEscalation": false}}]});
-    check(&pod("a", safe.clone()), "5.2.6", Verdict::Pass, "no pods");
-    check(&pod("a", safe), "5.5.1", Verdict::Pass, "no pods with a movable tag");
-    check(&pod("a", json!({"containers": [{"image": "x:1"}]})), "5.2.6", Verdict::Warn, "1 pods: a/p");
+    check(&pod("a", &safe), "5.2.6", Verdict::Pass, "no pods");
+    check(&pod("a", &safe), "5.5.1", Verdict::Pass, "no pods with a movable tag");
+    check(&pod("a", &json!({"containers": [{"image": "x:1"}]})), "5.2.6", Verdict::Warn, "1 pods: a/p");
     let added = json!({"initContainers": [{"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]});
-    check(&pod("a", added), "5.2.8", Verdict::Warn, "1 pods: a/p");
+    check(&pod("a", &added), "5.2.8", Verdict::Warn, "1 pods: a/p");
     let port = json!({"containers": [{"ports": [{"hostPort": 80}]}]});
-    check(&pod("a", port), "5.2.11", Verdict::Warn, "1 pods: a/p");
+    check(&pod("a", &port), "5.2.11", Verdict::Warn, "1 pods: a/p");
     let variable = json!({"containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s"}}}]}]});
-    check(&pod("a", variable), "5.4.1", Verdict::Warn, "1 pods: a/p");
-    check(&pod("default", json!({})), "5.7.4", Verdict::Warn, "1 pods and 0 secrets in it");
+    check(&pod("a", &variable), "5.4.1", Verdict::Warn, "1 pods: a/p");
+    check(&pod("default", &json!({})), "5.7.4", Verdict::Warn, "1 pods and 0 secrets in it");
     let node =
         json!({"metadata": {"name": "n"}, "status": {"nodeInfo": {"containerRuntimeVersion": "docker://20.10.24"}}});
     let old = World { nodes: vec![node], ..World::default() };
@@ -105,8 +105,8 @@ fn pods_are_judged_by_their_spec_and_the_clusters_own_are_left_out() {
 
 #[test]
 fn namespaces_need_a_level_and_a_policy() {
-    let space = |labels: Value| json!({"metadata": {"name": "a", "labels": labels}});
-    let world = |labels: Value| World { namespaces: vec![space(labels)], ..World::default() };
+    let space = |labels: &Value| json!({"metadata": {"name": "a", "labels": labels}});
+    let world = |labels: Value| World { namespaces: vec![space(&labels)], ..World::default() };
     let level = |level: &str| world(json!({"pod-security.kubernetes.io/enforce": level}));
     check(&level("restricted"), "5.2.1", Verdict::Pass, "no namespaces without baseline or restricted");
     check(&level("privileged"), "5.2.1", Verdict::Warn, "1 namespaces without baseline or restricted: a");
@@ -116,7 +116,7 @@ fn namespaces_need_a_level_and_a_policy() {
     check(&covered, "5.3.2", Verdict::Pass, "no namespaces without one");
 }
 
-fn bound(rules: Value, subject: Value, kind: &str) -> World {
+fn bound(rules: &Value, subject: &Value, kind: &str) -> World {
     let role = json!({"metadata": {"name": "r"}, "rules": rules});
     let metadata = if kind == "RoleBinding" { json!({"name": "b", "namespace": "a"}) } else { json!({"name": "b"}) };
     let binding = json!({"metadata": metadata, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [subject]});
@@ -133,7 +133,7 @@ fn bound(rules: Value, subject: Value, kind: &str) -> World {
 fn holders_are_found_through_wildcards_and_scoped_by_their_binding() {
     let jane = json!({"kind": "User", "name": "jane"});
     let rules = json!([{"apiGroups": [""], "resources": ["secrets", "*/exec"], "verbs": ["*"]}]);
-    let world = bound(rules, jane.clone(), "RoleBinding");
+    let world = bound(&rules, &jane, "RoleBinding");
     let found: Vec<(&str, String)> =
         rbac::holders(&world).into_iter().map(|holder| (holder.right, holder.scope)).collect();
     assert_eq!(found, [("read secrets", "a".to_owned()), ("run commands in pods", "a".to_owned())]);
@@ -141,13 +141,13 @@ fn holders_are_found_through_wildcards_and_scoped_by_their_binding() {
     check(&world, "5.1.1", Verdict::Pass, "no holders");
     check(&world, "5.1.3", Verdict::Warn, "1 roles with wildcards: r");
     let all = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
-    check(&bound(all.clone(), jane, "ClusterRoleBinding"), "5.1.1", Verdict::Warn, "1 holders: User jane (cluster)");
+    check(&bound(&all, &jane, "ClusterRoleBinding"), "5.1.1", Verdict::Warn, "1 holders: User jane (cluster)");
     let masters = json!({"kind": "Group", "name": "system:masters"});
-    let world = bound(all, masters, "ClusterRoleBinding");
+    let world = bound(&all, &masters, "ClusterRoleBinding");
     check(&world, "5.1.1", Verdict::Pass, "no holders");
     check(&world, "5.1.7", Verdict::Warn, "1 bindings: b");
     let other = json!([{"apiGroups": ["apps"], "resources": ["secrets"], "verbs": ["get"]}]);
-    assert_eq!(rbac::holders(&bound(other, json!({"kind": "User", "name": "x"}), "RoleBinding")), []);
+    assert_eq!(rbac::holders(&bound(&other, &json!({"kind": "User", "name": "x"}), "RoleBinding")), []);
 }
 
 #[test]

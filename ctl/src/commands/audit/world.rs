@@ -66,6 +66,6 @@ pub(super) fn is_system(object: &Value) -> bool {
 }
 
 /// The elements of a list in an object; none when it is absent.
-pub(super) fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
+pub(super) fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> + use<'a> {
     drover_api::object::at(object, path).and_then(Value::as_array).into_iter().flatten()
 }
