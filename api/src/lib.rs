@@ -22,6 +22,9 @@ pub mod audit;
 pub mod events;
 pub mod openapi;
 
+pub mod backup;
+pub mod restored;
+
 pub mod object;
 pub mod status;
 
