@@ -19,6 +19,7 @@ pub mod pki;
 pub mod registry;
 pub mod request;
 pub mod rest;
+mod restore;
 mod reviews;
 pub mod sealing;
 mod server;

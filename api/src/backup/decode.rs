@@ -138,6 +138,11 @@ impl Decoder {
         Ok(Some(item))
     }
 
+    /// The bytes that were pushed and not read yet: right after [`Item::Void`], the beginning of the new file.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// Says whether the bytes so far were a whole file.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ impl Request<'_> {
         let Attributes { api_group, resource, subresource, .. } = self.attributes;
         match (api_group.as_str(), resource.as_str(), subresource.as_str()) {
             ("drover.dev", "nodes", "tunnel") => self.verb(&["create"]) && self.is_self(),
+            // Agents ask before they end what the API does not know.
+            ("drover.dev", "restores", "") => self.verb(&["get"]) && self.attributes.name == "cluster",
             ("", "nodes", "") => self.verb(&["create"]) || (self.verb(READ_WRITE) && self.is_self()),
             ("", "nodes", "status") => self.verb(&["get", "update", "patch"]) && self.is_self(),
             ("", "pods", "") => self.may_use_pods(),

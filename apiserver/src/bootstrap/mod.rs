@@ -26,6 +26,29 @@ use crate::{
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
+/// What the built-in objects say of this server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BuiltIn {
+    /// The address of the Service `default/kubernetes`.
+    pub(crate) api_service: Ipv4Addr,
+    /// Where pods reach this server, when that is known.
+    pub(crate) advertised: Option<SocketAddr>,
+}
+
+impl BuiltIn {
+    /// Makes what is missing or leads elsewhere.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub(crate) async fn ensure(self, registry: &Registry) -> Result<(), ApiError> {
+        ensure(registry, self.api_service).await?;
+        match self.advertised {
+            Some(address) => publish(registry, address).await,
+            None => Ok(()),
+        }
+    }
+}
+
 /// Makes what is missing. `api_service` is the address of the Service `default/kubernetes`.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use crate::{
     metrics::Usage,
     request::{RequestInfo, User, method_not_allowed},
     rest,
+    restore::Restores,
     reviews::Reviews,
     streams::Streams,
     tunnel,
@@ -54,6 +55,9 @@ impl Front {
     ) -> Result<Response, ApiError> {
         if Streams::serves(&info) {
             return self.streams.answer(&info, request, grant).await;
+        }
+        if Restores::serves(&info) {
+            return self.restores.answer(&user, &info, request).await;
         }
         if is_tunnel(&info) {
             return tunnel::upgrade(&self.streams.tunnels, &info, request);

@@ -17,6 +17,7 @@ use crate::{
     objects::Objects,
     registry::{Environment, Registry},
     rest,
+    restore::{Gate, Restores},
     reviews::Reviews,
     streams::Streams,
     tokens::Tokens,
@@ -29,6 +30,8 @@ pub(super) struct Parts<'a> {
     pub(super) environment: &'a Arc<dyn Environment>,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) tokens: Tokens,
+    pub(super) gate: &'a Arc<Gate>,
+    pub(super) cluster: &'a str,
     pub(super) tunnels: &'a Arc<Tunnels>,
     pub(super) tasks: &'a TaskTracker,
     pub(super) shutdown: &'a CancellationToken,
@@ -38,7 +41,14 @@ pub(super) struct Parts<'a> {
 
 /// Puts the front together from its parts.
 pub(super) fn build_front(parts: Parts<'_>) -> Front {
-    let Parts { url, environment, registry, tokens, tunnels, tasks, shutdown, audit, administration } = parts;
+    let Parts { url, environment, registry, tokens, gate, cluster, tunnels, tasks, shutdown, audit, administration } =
+        parts;
+    let restores = Restores {
+        gate: Arc::clone(gate),
+        registry: Arc::clone(registry),
+        cluster: cluster.to_owned(),
+        environment: Arc::clone(environment),
+    };
     let objects: Arc<dyn Objects> = registry.clone();
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
     let tokens = Arc::new(tokens);
@@ -60,6 +70,7 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         reviews: Reviews { authorizer, tokens: Arc::clone(&tokens) },
         tokens,
         registry: Arc::clone(registry),
+        restores,
         shutdown: shutdown.clone(),
         audit,
         administration,

@@ -19,9 +19,10 @@ use crate::{
     administration::Administration,
     admission::{Admission, Settings},
     audit::Audit,
-    bootstrap,
+    bootstrap::BuiltIn,
     front::Front,
     registry::{Environment, Registry},
+    restore,
     tokens::Tokens,
     tunnel::Tunnels,
 };
@@ -39,6 +40,10 @@ pub(super) struct CoreConfig {
     pub(super) advertised: Option<SocketAddr>,
     pub(super) audit: Audit,
     pub(super) administration: Administration,
+    /// The gate that `backend` sits on.
+    pub(super) opened: restore::Opened,
+    /// Whose backups may be restored.
+    pub(super) cluster_name: String,
 }
 
 /// A server's inside. The registry outlives the doors, so that writes in flight at the end are answered.
@@ -55,19 +60,29 @@ pub(super) struct Core {
 impl Core {
     /// Opens the registry, makes the built-in objects and puts the front together.
     pub(super) async fn start(config: CoreConfig, shutdown: &CancellationToken) -> Result<Self, Error> {
-        let CoreConfig { backend, environment, settings, url, token_key_pem, advertised, audit, administration } =
-            config;
+        let CoreConfig {
+            backend,
+            environment,
+            settings,
+            url,
+            token_key_pem,
+            advertised,
+            audit,
+            administration,
+            opened,
+            cluster_name,
+        } = config;
         let api_service = settings.first_address();
         let backstage = CancellationToken::new();
         let guard = backstage.clone().drop_guard();
-        let (registry, registry_tasks) =
-            Registry::start(backend, Arc::clone(&environment), Admission::new(settings), backstage)
+        let gate = Arc::clone(&opened.gate);
+        let (registry, mut registry_tasks) =
+            Registry::start(backend, Arc::clone(&environment), Admission::new(settings), backstage.clone())
                 .await
                 .map_err(Error::Store)?;
-        bootstrap::ensure(&registry, api_service).await.map_err(Error::Bootstrap)?;
-        if let Some(address) = advertised {
-            bootstrap::publish(&registry, address).await.map_err(Error::Bootstrap)?;
-        }
+        let built_in = BuiltIn { api_service, advertised };
+        built_in.ensure(&registry).await.map_err(Error::Bootstrap)?;
+        registry_tasks.extend(opened.spawn(&registry, built_in, &backstage));
         let tasks = TaskTracker::new();
         let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
         let tokens =
@@ -77,6 +92,8 @@ impl Core {
             environment: &environment,
             registry: &registry,
             tokens,
+            gate: &gate,
+            cluster: &cluster_name,
             tunnels: &tunnels,
             tasks: &tasks,
             shutdown,

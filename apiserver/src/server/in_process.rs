@@ -19,6 +19,7 @@ use crate::{
     pki::Pki,
     registry::{Environment, Registry},
     request::User,
+    restore,
     tunnel::Tunnels,
 };
 
@@ -58,8 +59,21 @@ impl InProcess {
         let InProcessConfig { backend, environment, settings, token_key_pem, pki } = config;
         let url = "https://drover.invalid:6443".to_owned();
         let (audit, administration) = (Audit::off(), Administration::default());
-        let core =
-            CoreConfig { backend, environment, settings, url, token_key_pem, advertised: None, audit, administration };
+        let cluster_name = "drover".to_owned();
+        let opened = restore::open(backend, None, &cluster_name, Arc::clone(&environment)).await;
+        let opened = opened.map_err(|error| Error::Restore(Box::new(error)))?;
+        let core = CoreConfig {
+            backend: opened.gate.clone(),
+            environment,
+            settings,
+            url,
+            token_key_pem,
+            advertised: None,
+            audit,
+            administration,
+            opened,
+            cluster_name,
+        };
         let core = Core::start(core, &shutdown).await?;
         let acceptor = match pki {
             Some(pki) => {

@@ -78,6 +78,9 @@ pub enum Error {
     /// The store cannot be read or written.
     #[error("cannot open the registry")]
     Store(#[source] drover_store::Error),
+    /// The store could not be opened, or a restore that was cut short could not be completed.
+    #[error("cannot open the store")]
+    Restore(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The objects that every cluster has could not be made.
     #[error("cannot ensure the built-in objects")]
     Bootstrap(#[source] drover_api::status::ApiError),
@@ -125,7 +128,7 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
     let pki_dir = config.data_dir.join("pki");
     let pki = Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?;
     let tls = tls::config(&pki).map_err(Error::Tls)?;
-    let Rear { backend, audit, administration, tasks: rear_tasks, token: rear } =
+    let Rear { backend, opened, audit, administration, tasks: rear_tasks, token: rear } =
         Rear::open(&mut config, &pki_dir).await?;
     let core = CoreConfig {
         backend,
@@ -136,6 +139,8 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
         url: plan.url.clone(),
         token_key_pem: pki.token_key_pem().to_owned(),
         advertised: plan.advertised,
+        cluster_name: config.cluster_name.clone(),
+        opened,
     };
     let core = Core::start(core, &shutdown).await?;
     let Core { front, registry, tunnels, tasks, mut registry_tasks, backstage } = core;
