@@ -114,6 +114,10 @@ pub(crate) enum Command {
     Audit(audit::Args),
     /// Look after the keys that Secrets are sealed with at rest
     Sealing(sealing::Args),
+    /// Write a backup of the cluster into a file
+    Backup(backup::Args),
+    /// Restore the cluster from a backup
+    Restore(restore::Args),
     /// Create a token
     Create(create::Args),
     /// Show where the server is
@@ -156,6 +160,8 @@ impl Command {
             Command::Drain(args) => node::drain(args, ctx).await,
             Command::Audit(args) => audit::run(args, ctx).await,
             Command::Sealing(args) => sealing::run(args, ctx).await,
+            Command::Backup(args) => backup::run(args, ctx).await,
+            Command::Restore(args) => restore::run(args, ctx).await,
             Command::Create(args) => create::run(args, ctx).await,
             Command::ClusterInfo(args) => info::cluster_info(args, ctx).await,
             Command::Version(args) => info::version(args, ctx).await,

@@ -208,6 +208,12 @@ impl Cluster {
         Request::builder().method(method).uri(path).header(http::header::ACCEPT, accept)
     }
 
+    /// POSTs bytes that are no object.
+    pub(crate) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, Error> {
+        let request = self.request(Method::POST, path, JSON);
+        self.exchange(request.header(http::header::CONTENT_TYPE, "application/octet-stream"), bytes).await
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -221,6 +227,10 @@ impl Cluster {
             request = request.header(http::header::CONTENT_TYPE, content_type);
             bytes = serde_json::to_vec(value).map_err(|error| Error::Protocol(error.to_string()))?;
         }
+        self.exchange(request, bytes).await
+    }
+
+    async fn exchange(&self, request: http::request::Builder, bytes: Vec<u8>) -> Result<Value, Error> {
         let request = request.body(Body::from(bytes)).map_err(|error| Error::Protocol(error.to_string()))?;
         let failed = |error| Error::from_kube(&self.server, error);
         let response = self.client.send(request).await.map_err(failed)?;

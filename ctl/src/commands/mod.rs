@@ -3,6 +3,7 @@
 pub(crate) mod annotations;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -17,6 +18,7 @@ pub(crate) mod logs;
 pub(crate) mod metadata;
 pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod restore;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod sealing;
