@@ -16,6 +16,7 @@ use super::{HostFacts, HostView, NodeIdentity, NodeInput, build_labels, build_st
 use crate::{
     clock::Clock,
     engine::{Engine, EngineInfo, ImageCache},
+    source::unconfirmed_restore,
 };
 
 /// Between two looks at the host.
@@ -81,7 +82,7 @@ pub struct NodeReporter {
 impl NodeReporter {
     /// Writes the status when it changes, until `shutdown`.
     pub async fn run(mut self, client: Client, mut info: EngineInfo, shutdown: CancellationToken) {
-        let nodes: Api<Node> = Api::all(client);
+        let nodes: Api<Node> = Api::all(client.clone());
         let facts = self.host.facts(&info.root_dir);
         let mut written: Option<(NodeStatus, Timestamp)> = None;
         loop {
@@ -95,6 +96,10 @@ impl NodeReporter {
                 let name = &self.identity.name;
                 match nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
                     Ok(_) => written = Some((status, now)),
+                    Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                        written = None;
+                        self.rejoin(&client, &info).await;
+                    }
                     Err(error) => tracing::debug!(%error, "node status not written; trying again"),
                 }
             }
@@ -109,6 +114,19 @@ impl NodeReporter {
             if *self.engine_up.borrow() && info.version.is_empty() {
                 info = self.engine.info().await.unwrap_or(info);
             }
+        }
+    }
+
+    /// Joins again when the Node is missing because it is newer than a backup that was restored. One that somebody
+    /// deleted stays deleted until its agent is started again.
+    async fn rejoin(&self, client: &Client, info: &EngineInfo) {
+        let joined = match unconfirmed_restore(client).await {
+            Ok(Some(_)) => register(client, &self.identity, info).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = joined {
+            tracing::debug!(%error, "node not registered again; trying again");
         }
     }
 

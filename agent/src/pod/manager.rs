@@ -1,10 +1,10 @@
 //! Gives every pod of this node its actor and passes on what happens: pods from the API, containers from the engine.
 //!
 //! Also ends what has no pod any more, and only that: after a complete list from the API server, containers that the
-//! ledger proves to be ours and whose pod uid the list does not have.
+//! ledger proves to be ours and whose pod uid the list does not have, unless [`super::unknown`] keeps them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +24,7 @@ use super::{
     context::Context,
     engine_watch::Fact,
     orphan,
+    unknown::Unknown,
 };
 use crate::{
     config::identity_of,
@@ -42,6 +43,7 @@ pub(crate) struct Manager {
     by_task: HashMap<Id, PodUid>,
     orphans: HashSet<PodUid>,
     orphan_tasks: JoinSet<PodUid>,
+    unknown: Unknown,
     last_listing: Option<(Instant, Vec<ContainerSummary>)>,
     shutdown: CancellationToken,
 }
@@ -65,6 +67,7 @@ impl Manager {
             by_task: HashMap::new(),
             orphans: HashSet::new(),
             orphan_tasks: JoinSet::new(),
+            unknown: Unknown::default(),
             last_listing: None,
             shutdown,
         }
@@ -92,6 +95,15 @@ impl Manager {
                         self.orphans.remove(&uid);
                     }
                 }
+                answer = self.unknown.next() => match answer {
+                    Some(answer) => {
+                        let doomed = self.unknown.take(&self.context, answer);
+                        self.end_unknown(&doomed);
+                        // Others may have become unknown while the question was under way.
+                        self.sync_pods();
+                    }
+                    None => self.sync_pods(),
+                },
                 Ok(()) = services.changed() => self.wake_waiting(),
                 Ok(()) = slices.changed() => self.wake_waiting(),
                 Ok(()) = acknowledged.changed() => self.wake_waiting(),
@@ -116,12 +128,19 @@ impl Manager {
         if state.lists == 0 && !drover_api::mutants::active("C25-ends-before-it-has-heard") {
             return;
         }
+        let mut unknown = self.orphans_found(&present);
         for (uid, handle) in &mut self.actors {
-            if !handle.gone && !present.contains(uid) {
+            if handle.gone || present.contains(uid) {
+                continue;
+            }
+            if handle.pod.metadata.deletion_timestamp.is_some() {
+                // Somebody asked for it: its end is under way.
                 handle.gone = handle.inbox.try_send(Message::Gone).is_ok();
+            } else {
+                unknown.insert(uid.clone());
             }
         }
-        self.end_orphans();
+        self.unknown.note(&self.context, unknown);
     }
 
     fn note_pod(&mut self, uid: &PodUid, pod: Arc<Pod>) {
@@ -233,23 +252,42 @@ impl Manager {
         }
     }
 
-    /// Ends what is ours and has no pod, once both sides are known.
-    fn end_orphans(&mut self) {
-        let Some((_, containers)) = &self.last_listing else { return };
-        let known: HashSet<PodUid> =
-            self.pods.list().iter().filter_map(|pod| PodUid::new(pod.metadata.uid.as_deref()?)).collect();
-        for (uid, entry) in self.context.ledger.pods() {
-            if known.contains(&uid) || self.actors.contains_key(&uid) || !self.orphans.insert(uid.clone()) {
-                continue;
-            }
-            tracing::info!(pod.uid = %uid, pod.name = %entry.name, "ending a pod that the API no longer has");
-            let own = containers_of(&self.context, &uid, containers);
-            let context = Arc::clone(&self.context);
-            self.orphan_tasks.spawn(async move {
-                orphan::end(&context, &uid, own).await;
-                uid
-            });
+    /// Finds what is ours and has neither pod nor actor, once both sides are known.
+    fn orphans_found(&self, present: &HashSet<PodUid>) -> BTreeSet<PodUid> {
+        if self.last_listing.is_none() {
+            return BTreeSet::new();
         }
+        let pods = self.context.ledger.pods().into_iter().map(|(uid, _)| uid);
+        let known = |uid: &PodUid| present.contains(uid) || self.actors.contains_key(uid) || self.orphans.contains(uid);
+        pods.filter(|uid| !known(uid)).collect()
+    }
+
+    /// Ends those of the pods that the API still does not have.
+    fn end_unknown(&mut self, doomed: &BTreeSet<PodUid>) {
+        let pods = self.pods.list();
+        let present: HashSet<PodUid> =
+            pods.iter().filter_map(|pod| PodUid::new(pod.metadata.uid.as_deref()?)).collect();
+        for uid in doomed.iter().filter(|uid| !present.contains(uid)) {
+            match self.actors.get_mut(uid) {
+                Some(handle) if !handle.gone => handle.gone = handle.inbox.try_send(Message::Gone).is_ok(),
+                Some(_) => {}
+                None => self.end_orphan(uid),
+            }
+        }
+    }
+
+    fn end_orphan(&mut self, uid: &PodUid) {
+        let Some((_, containers)) = &self.last_listing else { return };
+        if !self.context.ledger.contains(uid) || !self.orphans.insert(uid.clone()) {
+            return;
+        }
+        tracing::info!(pod.uid = %uid, "ending a pod that the API no longer has");
+        let own = containers_of(&self.context, uid, containers);
+        let (context, uid) = (Arc::clone(&self.context), uid.clone());
+        self.orphan_tasks.spawn(async move {
+            orphan::end(&context, &uid, own).await;
+            uid
+        });
     }
 }
 

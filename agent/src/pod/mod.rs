@@ -16,6 +16,7 @@ mod actor;
 mod engine_watch;
 mod manager;
 mod orphan;
+mod unknown;
 
 use std::sync::Arc;
 

@@ -6,7 +6,9 @@ mod backoff;
 mod events;
 mod informer;
 mod pod_api;
+mod restore;
 
 pub use events::Recorder;
 pub use informer::{Informer, InformerHandle, InformerState};
 pub use pod_api::{KubePodApi, PodApi, PodApiError};
+pub use restore::unconfirmed_restore;

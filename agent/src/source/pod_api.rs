@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
+use drover_api::restored::Unconfirmed;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{Pod, PodStatus, Secret},
@@ -23,6 +24,12 @@ pub trait PodApi: Send + Sync + fmt::Debug {
 
     /// Reads a secret of the pod's namespace.
     async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, PodApiError>;
+
+    /// Reads, past every cache, the restore that nobody has confirmed yet; until then pods that the API does not have
+    /// are kept. An API that knows no restores has none.
+    async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>, PodApiError> {
+        Ok(None)
+    }
 }
 
 /// Why a write failed.
@@ -85,6 +92,10 @@ impl PodApi for KubePodApi {
     async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, PodApiError> {
         let secret: Secret = Api::namespaced(self.client.clone(), namespace).get(name).await.map_err(classify)?;
         Ok(secret.data.unwrap_or_default())
+    }
+
+    async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>, PodApiError> {
+        super::unconfirmed_restore(&self.client).await.map_err(classify)
     }
 }
 

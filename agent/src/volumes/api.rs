@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use drover_api::restored::Unconfirmed;
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec, TokenRequestStatus},
     core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount},
@@ -49,6 +50,11 @@ pub trait VolumeApi: Send + Sync + fmt::Debug {
 
     /// Replaces the finalizers of a volume that is still as it was read.
     async fn set_finalizers(&self, volume: &PersistentVolume, finalizers: &[String]) -> Result<(), ApiFailure>;
+
+    /// Reads, past every cache, the restore that nobody has confirmed yet; until then no data is removed.
+    async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>, ApiFailure> {
+        Ok(None)
+    }
 }
 
 /// Why a call failed.
@@ -146,6 +152,11 @@ impl VolumeApi for KubeVolumeApi {
 
     async fn set_finalizers(&self, volume: &PersistentVolume, finalizers: &[String]) -> Result<(), ApiFailure> {
         self.patch_volume(volume, json!({ "finalizers": finalizers })).await
+    }
+
+    async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>, ApiFailure> {
+        let state = crate::source::unconfirmed_restore(&self.client).await;
+        state.map_err(|error| ApiFailure::Failed(error.to_string()))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use drover_api::restored::{Deletion, decide};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +124,11 @@ impl Reclaimer {
             Plan::Remove(location) => {
                 if self.is_claimed(&volume).await? {
                     return Err(Problem::passing("its claim still exists"));
+                }
+                // The one thing here that cannot be undone, so the last thing to be asked.
+                let restored = self.api.unconfirmed_restore().await.map_err(failed)?;
+                if let Some(reason) = decide(restored.as_ref(), Deletion::VolumeData) {
+                    return Err(Problem::passing(reason));
                 }
                 self.remove(&name, location).await?;
             }

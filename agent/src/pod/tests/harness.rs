@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use drover_api::restored::Unconfirmed;
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -78,6 +79,8 @@ pub(super) struct FakeApi {
     pub(super) pods: Informer<Pod>,
     history: Mutex<Vec<(String, PodStatus)>>,
     revision: Mutex<u64>,
+    restored: Mutex<Option<Unconfirmed>>,
+    restored_fails: std::sync::atomic::AtomicBool,
 }
 
 impl FakeApi {
@@ -86,6 +89,14 @@ impl FakeApi {
         *revision += 1;
         pod.metadata.resource_version = Some(revision.to_string());
         self.pods.apply(pod);
+    }
+
+    pub(super) fn set_restored(&self, state: Option<Unconfirmed>) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub(super) fn set_restored_fails(&self, fails: bool) {
+        self.restored_fails.store(fails, std::sync::atomic::Ordering::SeqCst);
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<Pod>> {
@@ -132,6 +143,13 @@ impl PodApi for FakeApi {
 
     async fn secret(&self, _namespace: &str, _name: &str) -> Result<BTreeMap<String, ByteString>, PodApiError> {
         Err(PodApiError::Gone)
+    }
+
+    async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>, PodApiError> {
+        if self.restored_fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(PodApiError::Failed("no answer".to_owned()));
+        }
+        Ok(self.restored.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
