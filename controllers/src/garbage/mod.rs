@@ -10,8 +10,11 @@ mod plan;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use drover_api::restored::{Deletion, HELD_REASON};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource as _;
 use kube::api::{DynamicObject, ObjectMeta, PropagationPolicy};
 use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
@@ -20,10 +23,14 @@ use crate::manager::Context;
 use crate::objects::kinds::{self, Served};
 use crate::objects::owners;
 use crate::runtime::cache::{IndexFn, owner_uids};
+use crate::runtime::events::Severity;
 use crate::runtime::resource::DeleteOptions;
 use crate::runtime::{Change, Cluster, Controller, Error, Index, ObjectKey, Outcome, Resource, WorkQueue};
 
 pub use plan::{Action, Dependent, OwnerState, plan};
+
+/// How soon to look again while a restore is not confirmed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -37,6 +44,7 @@ struct Followed {
 /// Collects garbage.
 #[derive(Debug)]
 pub struct GarbageCollector {
+    cluster: Cluster,
     kinds: Arc<Vec<Followed>>,
 }
 
@@ -48,7 +56,9 @@ pub fn register(context: &Context, queue: &WorkQueue) -> Arc<dyn Controller> {
         kind.objects.on_change(move |change| wake(&all, number, &queue, change));
         context.cluster.also_start(&kind.objects);
     }
-    Arc::new(GarbageCollector { kinds })
+    let mut cluster = context.cluster.clone();
+    cluster.recorder = cluster.recorder.signed("garbage-collector");
+    Arc::new(GarbageCollector { cluster, kinds })
 }
 
 fn follow(cluster: &Cluster) -> Vec<Followed> {
@@ -152,10 +162,19 @@ impl Controller for GarbageCollector {
         let Some(object) = kind.objects.cache().get(&key) else { return Ok(Outcome::DONE) };
         let states = self.owner_states(kind, &object.metadata).await?;
         let dependents = self.dependents(owners::uid(&object.metadata));
+        let mut outcome = Outcome::DONE;
         for action in plan(&object.metadata, &states, &dependents) {
+            if matches!(action, Action::Delete { .. })
+                && let Some(reason) = self.cluster.held_back(Deletion::Garbage).await?
+            {
+                let about = object.object_ref(&kind.served.resource);
+                self.cluster.recorder.record(about, Severity::Warning, HELD_REASON, reason);
+                outcome = Outcome::after(Some(LOOK_AGAIN));
+                continue;
+            }
             self.apply(number, &key, &object, action).await?;
         }
-        Ok(Outcome::DONE)
+        Ok(outcome)
     }
 }
 

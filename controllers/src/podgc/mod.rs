@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use drover_api::restored::{Deletion, HELD_REASON};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
 
 use crate::manager::Context;
 use crate::objects::{owners, pods};
+use crate::runtime::events::Severity;
 use crate::runtime::resource::DeleteOptions;
 use crate::runtime::{Cluster, Controller, Error, ObjectKey, Outcome, WorkQueue};
 
@@ -76,7 +79,16 @@ impl Controller for PodGcController {
         let all = self.cluster.pods.cache().all();
         let gone = self.confirm_gone(&all).await?;
         let plan = plan(&all, &gone);
+        let held = match plan.stranded.is_empty() {
+            true => None,
+            false => self.cluster.held_back(Deletion::StrandedPod).await?,
+        };
         for pod in &plan.stranded {
+            if let Some(reason) = &held {
+                let about = pod.object_ref(&());
+                self.cluster.recorder.record(about, Severity::Warning, HELD_REASON, reason.as_str());
+                continue;
+            }
             let options =
                 DeleteOptions { grace_period_secs: Some(0), ..DeleteOptions::uid(owners::uid(&pod.metadata)) };
             tracing::info!(pod.name = %owners::name(&pod.metadata), "removing pod of a node that no longer exists");

@@ -150,7 +150,7 @@ pub(super) fn build_pod(set: &ReplicaSet, name: &str) -> Pod {
     }
 }
 
-fn tell(cluster: &Cluster, set: &ReplicaSet, severity: Severity, reason: &str, message: String) {
+pub(super) fn tell(cluster: &Cluster, set: &ReplicaSet, severity: Severity, reason: &str, message: String) {
     cluster.recorder.record(set.object_ref(&()), severity, reason, message);
 }
 

@@ -15,11 +15,13 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use drover_api::restored::HELD_REASON;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::manager::Context;
 use crate::objects::{owners, pods};
+use crate::runtime::events::Severity;
 use crate::runtime::{Change, Cluster, Controller, Error, Index, ObjectKey, Outcome, WorkQueue};
 
 pub use names::pod_name;
@@ -76,8 +78,17 @@ impl Controller for ReplicaSetController {
         self.cluster.pods.caught_up().await?;
         self.cluster.replica_sets.caught_up().await?;
         let Some(set) = self.cluster.replica_sets.cache().get(key) else { return Ok(Outcome::DONE) };
-        let observed = self.observe(&set);
-        let plan = plan(&set, &observed, self.cluster.environment.now());
+        let mut observed = self.observe(&set);
+        let now = self.cluster.environment.now();
+        let mut plan = plan::plan(&set, &observed, now);
+        if !plan.deletions.is_empty() {
+            // Asked only where it matters, and afresh.
+            observed.unconfirmed = self.cluster.unconfirmed_restore().await?;
+            plan = plan::plan(&set, &observed, now);
+        }
+        if let Some(reason) = &plan.kept {
+            apply::tell(&self.cluster, &set, Severity::Warning, HELD_REASON, reason.clone());
+        }
         let applied = apply::apply(&self.cluster, &set, &plan).await;
         apply::report(&self.cluster, &set, &plan, &applied).await?;
         applied.first_error.map_or(Ok(Outcome::after(plan.requeue_after)), Err)
@@ -98,7 +109,7 @@ impl ReplicaSetController {
             .into_iter()
             .map(|key| key.name)
             .collect();
-        Observed { pods: found, taken_names, ready_on_node: self.ready_on_node(set) }
+        Observed { pods: found, taken_names, ready_on_node: self.ready_on_node(set), unconfirmed: None }
     }
 
     /// Counts, for each node, the active pods of this set and its sisters under one owner: two of them on one node

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use drover_api::restored::{Deletion, Unconfirmed, decide};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,6 +18,8 @@ use crate::objects::{owners, pods, selector};
 
 /// Pods created or deleted in one pass; the next pass goes on from there.
 pub(super) const BURST_MAX: usize = 500;
+/// How soon to look again while a restore is not confirmed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Ended pods kept for people to look at; older ones are deleted (C07: failures stay bounded).
 const FINISHED_KEPT: usize = 5;
 /// Pause after the second failure in a row; doubled for each further one.
@@ -35,6 +38,8 @@ pub struct Observed {
     pub taken_names: BTreeSet<String>,
     /// Active pods of this set and its sisters by node.
     pub ready_on_node: BTreeMap<String, usize>,
+    /// The restore that nobody has confirmed yet.
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 /// One change to a pod.
@@ -92,6 +97,8 @@ pub struct Plan {
     pub status: ReplicaSetStatus,
     /// Why fewer pods are created than are missing, when that is so.
     pub held_back: Option<String>,
+    /// Why surplus pods are not deleted, when that is so.
+    pub kept: Option<String>,
     /// When time alone will change this plan.
     pub requeue_after: Option<Duration>,
 }
@@ -117,7 +124,7 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
         mine.iter().copied().filter(|pod| pods::is_finished(pod) && !owners::is_terminating(&pod.metadata)).collect();
     let (status, until_available) = build_status(set, &mine, now);
     let mut plan = Plan { ownership, status, requeue_after: until_available, ..Plan::default() };
-    plan.deletions = surplus_finished(&finished);
+    let mut doomed = surplus_finished(&finished);
     let wanted = usize::try_from(desired_replicas(set)).unwrap_or(0);
     if active.len() < wanted {
         let missing = (wanted - active.len()).min(BURST_MAX);
@@ -128,8 +135,16 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
         plan_creations(set, observed, missing, pause, &mut plan);
     } else {
         let surplus = (active.len() - wanted).min(BURST_MAX);
-        plan.deletions.extend(removals(&active, surplus, observed, now));
+        doomed.extend(removals(&active, surplus, observed, now));
     }
+    // What must be kept is kept; nothing else goes in its place.
+    let kept =
+        |pod: &&Pod| decide(observed.unconfirmed.as_ref(), Deletion::SurplusPod { created_at: pods::created_at(pod) });
+    plan.kept = doomed.iter().find_map(kept);
+    if plan.kept.is_some() {
+        plan.requeue_after = Some(plan.requeue_after.map_or(LOOK_AGAIN, |sooner| sooner.min(LOOK_AGAIN)));
+    }
+    plan.deletions = doomed.into_iter().filter(|pod| kept(pod).is_none()).map(delete).collect();
     plan
 }
 
@@ -165,17 +180,17 @@ fn claim<'a>(set: &ReplicaSet, pods: &[&'a Pod]) -> (Vec<&'a Pod>, Vec<Action>) 
     (mine, ownership)
 }
 
-fn surplus_finished(finished: &[&Pod]) -> Vec<Action> {
+fn surplus_finished<'a>(finished: &[&'a Pod]) -> Vec<&'a Pod> {
     let mut oldest_first = finished.to_vec();
     oldest_first.sort_by_key(|pod| (pods::created_at(pod), owners::uid(&pod.metadata)));
     let surplus = oldest_first.len().saturating_sub(FINISHED_KEPT);
-    oldest_first.into_iter().take(surplus.min(BURST_MAX)).map(delete).collect()
+    oldest_first.into_iter().take(surplus.min(BURST_MAX)).collect()
 }
 
-fn removals(active: &[&Pod], surplus: usize, observed: &Observed, now: Timestamp) -> Vec<Action> {
+fn removals<'a>(active: &[&'a Pod], surplus: usize, observed: &Observed, now: Timestamp) -> Vec<&'a Pod> {
     let mut ranked = active.to_vec();
     ranked.sort_by_cached_key(|pod| removal_key(pod, &observed.ready_on_node, now));
-    ranked.into_iter().take(surplus).map(delete).collect()
+    ranked.into_iter().take(surplus).collect()
 }
 
 fn delete(pod: &Pod) -> Action {

@@ -58,6 +58,29 @@ fn slot(number: u32) -> String {
 }
 
 #[test]
+fn a_surplus_pod_of_a_state_newer_than_a_restored_backup_is_kept_until_that_is_confirmed() {
+    let at = |seconds| json!({"metadata": {"creationTimestamp": ago(seconds)}});
+    let pods = || vec![pod("backed-up", at(600)), pod("newer", at(300)), pod("after", at(60))];
+    let restored = |taken: i64, restored: i64| {
+        let time = |seconds| now() - SignedDuration::from_secs(seconds);
+        Some(drover_api::restored::Unconfirmed { taken_at: time(taken), restored_at: time(restored) })
+    };
+    let planned = |unconfirmed| {
+        let plan = plan(&set(0), &Observed { unconfirmed, ..observe(pods()) }, now());
+        (text(&plan), plan.kept.is_some())
+    };
+    let all = ["delete after", "delete backed-up", "delete newer"].map(str::to_owned);
+    let sorted = |(mut actions, kept): (Vec<String>, bool)| {
+        actions.sort();
+        (actions, kept)
+    };
+    assert_eq!(sorted(planned(None)), (all.to_vec(), false));
+    let (rest, kept) = sorted(planned(restored(400, 100)));
+    assert_eq!((rest, kept), (all[..2].to_vec(), true));
+    assert_eq!(sorted(planned(restored(1000, 700))), (all.to_vec(), false));
+}
+
+#[test]
 fn missing_pods_take_the_lowest_free_names() {
     let plan = plan(&set(3), &observe(vec![pod(&slot(1), json!({}))]), now());
     assert_eq!(text(&plan), [format!("create {}", slot(0)), format!("create {}", slot(2))]);

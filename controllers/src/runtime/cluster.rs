@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use drover_api::restored::{self, Deletion, STATE_PATH, Unconfirmed};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::{Index, owner_uids};
 use super::clock::Environment;
+use super::error::{Error, Result};
 use super::events::Recorder;
+use super::key::ObjectKey;
 use super::resource::{Object, Resource};
 
 /// The name of the ConfigMap that carries the cluster's CA into every namespace.
@@ -100,6 +103,36 @@ impl Cluster {
             recorder,
             others: Arc::default(),
         }
+    }
+
+    /// Reads, past every cache, the restore that nobody has confirmed yet. Whoever is about to delete what nobody asked
+    /// to have deleted asks here first, and [`drover_api::restored::decide`] what must wait.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when the server does not say; then nothing may be deleted.
+    pub async fn unconfirmed_restore(&self) -> Result<Option<Unconfirmed>> {
+        let failed = |source: kube::Error| Error::Request {
+            verb: "get",
+            kind: "Restore".to_owned(),
+            key: ObjectKey::cluster("cluster"),
+            source: Box::new(source),
+        };
+        let request = http::Request::get(STATE_PATH).body(Vec::new());
+        let request = request.map_err(|error| failed(kube::Error::HttpError(error)))?;
+        match self.client.request::<serde_json::Value>(request).await {
+            Ok(state) => Ok(restored::unconfirmed(&state)),
+            // Nothing was ever restored, or a server that knows no restores.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Says why a deletion that nobody asked for must wait; `None` when it need not.
+    ///
+    /// # Errors
+    /// As [`Cluster::unconfirmed_restore`].
+    pub async fn held_back(&self, deletion: Deletion) -> Result<Option<String>> {
+        Ok(restored::decide(self.unconfirmed_restore().await?.as_ref(), deletion))
     }
 
     /// Has the informer of one more kind started with the others; for controllers, before [`Cluster::start`].

@@ -23,16 +23,21 @@ mod wake;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use drover_api::restored::{Deletion, HELD_REASON};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use crate::manager::Context;
 use crate::objects::owners;
 use crate::runtime::{Cluster, Controller, Error, Index, ObjectKey, Outcome, Result, WorkQueue};
-use plan::Plan;
+use plan::{Plan, Remark, VolumeAction};
 
 /// Steps that one pass takes at most; the longest way there is takes three. What is left goes to the next pass.
 const STEPS_MAX: usize = 8;
+
+/// How soon to look again while a restore is not confirmed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Binds, provisions and reclaims.
 #[derive(Debug)]
@@ -107,6 +112,12 @@ impl VolumesController {
                 }
                 Plan::Settled => break,
             };
+            if matches!(action, VolumeAction::Delete { .. })
+                && let Some(reason) = self.cluster.held_back(Deletion::Volume).await?
+            {
+                apply::tell_volume(&self.cluster, &observed, &Remark::warning(HELD_REASON, reason));
+                return Ok(Outcome::after(Some(LOOK_AGAIN)));
+            }
             match apply::volume(&self.cluster, observed, &action).await? {
                 Some(after) => observed = after,
                 None => break,
