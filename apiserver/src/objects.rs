@@ -25,6 +25,12 @@ pub(crate) trait Objects: Send + Sync {
     /// path such as `spec.nodeName`) has the value given.
     fn list(&self, resource: Resource, namespace: &str, field: Option<(&str, &str)>) -> Vec<Value>;
 
+    /// Returns the objects of a kind whose stored form holds any of the texts, without reading the others; it may
+    /// return more.
+    fn mentioning(&self, resource: Resource, _texts: &[&str]) -> Vec<Value> {
+        self.list(resource, "", None)
+    }
+
     /// Returns a number that changes whenever an object of the kind does.
     fn version(&self, resource: Resource) -> u64;
 }
@@ -42,6 +48,13 @@ impl Objects for crate::registry::Registry {
             .filter(|(_, object)| field.is_none_or(|field| has_field(object.selectable(), field)))
             .map(|(_, object)| object.to_value())
             .collect()
+    }
+
+    fn mentioning(&self, resource: Resource, texts: &[&str]) -> Vec<Value> {
+        let Some(kind) = kind(resource) else { return Vec::new() };
+        let snapshot = self.snapshot(kind);
+        let all = crate::cache::range(&snapshot.objects, "", "").map(|(_, object)| object);
+        all.filter(|object| mentions(object.bytes(), texts)).map(|object| object.to_value()).collect()
     }
 
     fn version(&self, resource: Resource) -> u64 {
@@ -64,6 +77,11 @@ impl Objects for WorldObjects<'_> {
         wanted.map(|object| object.to_value()).collect()
     }
 
+    fn mentioning(&self, (group, plural): Resource, texts: &[&str]) -> Vec<Value> {
+        let objects = self.0.list(group, plural, "").into_iter();
+        objects.filter(|object| mentions(object.bytes(), texts)).map(|object| object.to_value()).collect()
+    }
+
     fn version(&self, _: Resource) -> u64 {
         0
     }
@@ -71,6 +89,10 @@ impl Objects for WorldObjects<'_> {
 
 fn kind((group, plural): Resource) -> Option<&'static Kind> {
     kinds::all().iter().find(|kind| kind.group == group && kind.plural == plural)
+}
+
+fn mentions(bytes: &[u8], texts: &[&str]) -> bool {
+    texts.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
 fn has_field(selectable: &Value, (path, value): (&str, &str)) -> bool {

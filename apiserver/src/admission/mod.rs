@@ -8,6 +8,7 @@ mod escalation;
 mod limits;
 mod namespace;
 mod node;
+mod owners;
 mod priority;
 mod service_account;
 mod storage;
@@ -21,7 +22,7 @@ use drover_api::{kinds::Kind, status::ApiError};
 use drover_store::{Compare, Operation as StoreOperation, Revision};
 use serde_json::Value;
 
-use crate::{cache::Object, registry::Environment, request::User};
+use crate::{authz::Attributes, cache::Object, registry::Environment, request::User};
 
 /// What is being done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub trait World: Sync {
 
     /// Returns every object of a kind in a namespace (`""`: everywhere).
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Object>>;
+
+    /// Whether the user may do something else than what they are doing.
+    fn allows(&self, user: &User, attributes: &Attributes) -> bool;
 
     /// Whether the user may write this Role, ClusterRole or binding without gaining rights.
     ///
@@ -132,6 +136,7 @@ const CHAIN: &[Plugin] = &[
     namespace::admit,
     node::admit,
     escalation::admit,
+    owners::admit,
     limits::admit,
     service_account::admit,
     priority::admit,

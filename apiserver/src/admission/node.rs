@@ -11,14 +11,19 @@ const USER_PREFIX: &str = "system:node:";
 /// Where the agents' heartbeats are.
 const LEASES: &str = "kube-node-lease";
 
-pub(super) fn admit(_: &Settings, request: &Request<'_>, object: &mut Value, _: &mut Effects) -> Result<(), ApiError> {
+pub(super) fn admit(
+    settings: &Settings,
+    request: &Request<'_>,
+    object: &mut Value,
+    _: &mut Effects,
+) -> Result<(), ApiError> {
     if !request.user.in_group(GROUP) {
         return Ok(());
     }
     let Some(node) = request.user.name.strip_prefix(USER_PREFIX) else {
         return refuse(request, "unknown node for user");
     };
-    authz::restrict_node(request, object)?;
+    authz::restrict_node(settings.service_cidr, request, object)?;
     match (request.kind.group, request.kind.kind) {
         ("", "Node") => own_node(request, node),
         ("", "Pod") => own_pod(request, node),

@@ -44,6 +44,12 @@ impl World for Fake {
         self.0.iter().filter(|(key, _)| wanted(key)).map(|(_, object)| Arc::clone(object)).collect()
     }
 
+    /// A user of group `may:<verb>:<resource>` may do just that.
+    fn allows(&self, user: &User, attributes: &Attributes) -> bool {
+        let right = format!("may:{}:{}", attributes.verb, attributes.full_resource());
+        user.in_group("system:masters") || user.in_group(&right)
+    }
+
     fn check_escalation(&self, user: &User, _: &str, _: &Value, _: Option<&Value>) -> Result<(), ApiError> {
         if user.in_group("system:masters") { Ok(()) } else { Err(ApiError::new(403, "Forbidden", "would escalate")) }
     }
@@ -272,4 +278,47 @@ fn absurd_counts_and_escalations_are_refused() {
     let place = ("rbac.authorization.k8s.io", "clusterroles");
     assert!(run(&Fake::usual(), &User::new("eve", &[]), place, &mut role(), None).is_err());
     assert!(run(&Fake::usual(), &admin(), place, &mut role(), None).is_ok());
+}
+
+#[test]
+fn owners_are_chosen_by_who_may_delete_and_held_back_by_who_may_change_them() {
+    let world = Fake::usual();
+    let map = |owners: Value| json!({"metadata": {"name": "m", "namespace": "default", "uid": "m-1", "ownerReferences": owners}});
+    let owner = |kind: &str, blocks: bool| {
+        let api_version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+        json!([{"apiVersion": api_version, "kind": kind, "name": "o", "uid": "o-1", "blockOwnerDeletion": blocks}])
+    };
+    let write = |groups: &[&str], kind: &str, object: Value, old: Option<&Value>| {
+        run(&world, &User::new("u", groups), ("", kind), &mut object.clone(), old).map(drop)
+    };
+    let free = map(json!([]));
+    assert_eq!(write(&[], "configmaps", map(owner("Deployment", false)), None), Ok(()));
+    assert!(
+        write(&[], "configmaps", map(owner("Deployment", false)), Some(&free)).unwrap_err().contains("can't delete")
+    );
+    assert!(write(&[], "configmaps", free.clone(), Some(&map(owner("Pod", false)))).is_err(), "nor taken away");
+    let deleter = "may:delete:configmaps";
+    assert_eq!(write(&[deleter], "configmaps", map(owner("Deployment", false)), Some(&free)), Ok(()));
+    assert!(
+        write(&[deleter], "configmaps", map(owner("Deployment", true)), Some(&free))
+            .unwrap_err()
+            .contains("blockOwner")
+    );
+    assert!(write(&[], "configmaps", map(owner("Deployment", true)), None).is_err());
+    for right in ["may:update:deployments", "may:update:deployments/finalizers"] {
+        assert_eq!(write(&[right], "configmaps", map(owner("Deployment", true)), None), Ok(()), "{right}");
+    }
+    let kept = map(owner("Deployment", true));
+    assert_eq!(write(&[], "configmaps", kept.clone(), Some(&kept)), Ok(()), "what was there may stay");
+    assert_eq!(
+        write(&[], "configmaps", map(owner("Widget", true)), None),
+        Ok(()),
+        "kinds that are not served own nothing"
+    );
+    let itself = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "m", "uid": "m-1"}]);
+    let refused = write(&[deleter], "configmaps", map(itself), Some(&free)).unwrap_err();
+    assert!(refused.contains("metadata.ownerReferences[0].uid"), "{refused}");
+    let volume = json!({"metadata": {"name": "v", "ownerReferences": owner("Pod", false)}});
+    let refused = run(&world, &admin(), ("", "persistentvolumes"), &mut volume.clone(), None).unwrap_err();
+    assert!(refused.contains("metadata.ownerReferences[0].kind"), "{refused}");
 }

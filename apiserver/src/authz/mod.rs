@@ -6,8 +6,11 @@
 mod attributes;
 mod escalation;
 mod node;
+mod node_addresses;
 mod node_restriction;
 pub(crate) mod rbac;
+#[cfg(test)]
+mod reference;
 mod references;
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,9 @@ impl Request<'_> {
             ("", "serviceaccounts", "token") => {
                 self.verb(&["create"]) && self.some_pod(references::uses_service_account)
             }
-            ("", "persistentvolumeclaims" | "persistentvolumes", "") if self.verb(READ) => true,
+            ("", "persistentvolumeclaims", "") => self.verb(&["get"]) && self.is_own_claim(),
+            // A node looks through all volumes for data of its own that is to go.
+            ("", "persistentvolumes", "") if self.verb(READ) => true,
             ("", "persistentvolumes", "" | "status") => self.verb(&["update", "patch"]) && self.is_own_volume(),
             ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") => self.verb(READ),
             ("", "events", "") | ("events.k8s.io", "events", "") => self.verb(&["create", "update", "patch"]),
@@ -117,6 +119,20 @@ impl Request<'_> {
         }
         let pods = self.objects.list(PODS, namespace, Some(("spec.nodeName", self.node)));
         pods.iter().any(|pod| uses(pod, name))
+    }
+
+    /// Whether a pod here uses the claim, or a volume here is bound to it.
+    fn is_own_claim(&self) -> bool {
+        let Attributes { namespace, name, .. } = self.attributes;
+        if namespace.is_empty() || name.is_empty() {
+            return false;
+        }
+        let claims = |volume: &Value| {
+            let claim = object::at(volume, &["spec", "claimRef"]).cloned().unwrap_or_default();
+            object::str_at(&claim, &["namespace"]) == namespace && object::str_at(&claim, &["name"]) == name
+        };
+        let is_here = |volume: &Value| references::volume_is_on(volume, self.node) && claims(volume);
+        self.some_pod(references::uses_claim) || self.objects.list(VOLUMES, "", None).iter().any(is_here)
     }
 
     /// Whether the volume lives on this node, or its claim is used by a pod here.

@@ -1,6 +1,6 @@
 //! What an agent may not write even on its own objects: labels that draw pods, its spec, addresses of others. Pure.
 
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use drover_api::{
     object::{self, at, str_at},
@@ -8,17 +8,17 @@ use drover_api::{
 };
 use serde_json::Value;
 
-use super::node;
+use super::{node, node_addresses};
 use crate::{
     admission::{Operation, Request},
-    objects::{NODES, Objects, WorldObjects},
+    objects::{NODES, Objects, PODS, WorldObjects},
 };
 
 /// Refuses writes by which an agent would reach beyond its node. A part of admission, run for every write.
 ///
 /// # Errors
 /// 403 with the reason.
-pub(crate) fn admit(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
+pub(crate) fn admit(service_cidr: (Ipv4Addr, u8), request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
     let Some(node) = node::name_of(request.user).filter(|_| request.operation != Operation::Delete) else {
         return Ok(());
     };
@@ -29,6 +29,7 @@ pub(crate) fn admit(request: &Request<'_>, object: &Value) -> Result<(), ApiErro
         namespace: request.namespace,
         object,
         old: request.old,
+        service_cidr,
     };
     check(node, &write, &WorldObjects(request.world))
         .map_err(|why| ApiError::forbidden(request.kind, request.name, &format!("node {node:?} {why}")))
@@ -42,19 +43,29 @@ pub(super) struct Write<'a> {
     pub(super) namespace: &'a str,
     pub(super) object: &'a Value,
     pub(super) old: Option<&'a Value>,
+    /// The network of Service addresses.
+    pub(super) service_cidr: (Ipv4Addr, u8),
 }
 
 /// Returns what the node may not do, worded to follow its name.
 pub(super) fn check(node: &str, write: &Write<'_>, objects: &dyn Objects) -> Result<(), String> {
     match (write.group, write.plural, write.subresource) {
-        ("", "nodes", "") => check_node(node, write),
+        ("", "nodes", _) => {
+            check_node(node, write)?;
+            node_addresses::check(node, write, objects)
+        }
         ("", "pods", "status") => check_pod_status(node, write, objects),
-        ("", "persistentvolumes", _) => unchanged(write, &["spec"], "the spec of a volume"),
+        ("", "persistentvolumes", _) => {
+            unchanged(write, &["metadata", "ownerReferences"], "owner references")?;
+            unchanged(write, &["spec"], "the spec of a volume")
+        }
         ("coordination.k8s.io", "leases", _) => check_lease(node, write),
+        ("" | "events.k8s.io", "events", _) => check_event(node, write, objects),
         _ => Ok(()),
     }
 }
 
+/// A status write may change metadata too, so both ways in are judged alike (CVE-2025-5187).
 fn check_node(node: &str, write: &Write<'_>) -> Result<(), String> {
     if object::name(write.object) != node {
         return Err("is not allowed to create another node".to_owned());
@@ -62,12 +73,16 @@ fn check_node(node: &str, write: &Write<'_>) -> Result<(), String> {
     if let Some(key) = changed_labels(write).find(|key| is_reserved(key)) {
         return Err(format!("is not allowed to modify the label {key:?}"));
     }
+    if !drover_api::mutants::active("A30-node-owns-itself") {
+        unchanged(write, &["metadata", "ownerReferences"], "owner references")?;
+    }
+    unchanged(write, &["metadata", "finalizers"], "finalizers")?;
     if write.old.is_some() {
-        unchanged(write, &["spec"], "the spec of a node")?;
-        if !drover_api::mutants::active("A30-node-owns-itself") {
-            unchanged(write, &["metadata", "ownerReferences"], "owner references")?;
-        }
-        unchanged(write, &["metadata", "finalizers"], "finalizers")?;
+        return unchanged(write, &["spec"], "the spec of a node");
+    }
+    // A node joins with taints, but its networks are given to it.
+    for field in ["podCIDR", "podCIDRs"] {
+        unchanged(write, &["spec", field], "its pod networks")?;
     }
     Ok(())
 }
@@ -76,17 +91,60 @@ fn check_pod_status(node: &str, write: &Write<'_>, objects: &dyn Objects) -> Res
     for key in ["labels", "ownerReferences", "finalizers"] {
         unchanged(write, &["metadata", key], "the metadata of a pod")?;
     }
-    let mut texts: Vec<&str> = vec![str_at(write.object, &["status", "podIP"])];
-    let list = at(write.object, &["status", "podIPs"]).and_then(Value::as_array);
-    texts.extend(list.into_iter().flatten().map(|entry| str_at(entry, &["ip"])));
-    let own = objects.find(NODES, "", node).unwrap_or_default();
-    for text in texts.into_iter().filter(|text| !text.is_empty()) {
-        let address: IpAddr = text.parse().map_err(|_| format!("reports a pod address {text:?} that is none"))?;
-        if !may_have(&own, address) && !drover_api::mutants::active("A31-any-pod-address") {
-            return Err(format!("is not allowed to report the pod address {text}, which is not of its networks"));
+    let mut own = objects.find(NODES, "", node).unwrap_or_default();
+    own["metadata"]["name"] = node.into();
+    let on_host = at(write.object, &["spec", "hostNetwork"]).and_then(Value::as_bool).unwrap_or(false);
+    // What was there already is not news: a node's networks may have changed since.
+    let old = write.old.unwrap_or(&Value::Null);
+    let news = |one: &'static str, list: &'static str| {
+        reported(write.object, one, list).filter(move |text| !reported(old, one, list).any(|known| known == *text))
+    };
+    for text in news("podIP", "podIPs") {
+        let address = node_addresses::parse(text)?;
+        if drover_api::mutants::active("A31-any-pod-address") {
+            continue;
+        }
+        if on_host {
+            node_addresses::check_host(&own, address, write, objects)?;
+        } else {
+            node_addresses::check_pod(&own, address, write, objects)?;
         }
     }
+    for text in news("hostIP", "hostIPs") {
+        node_addresses::check_host(&own, node_addresses::parse(text)?, write, objects)?;
+    }
     Ok(())
+}
+
+/// The addresses in `status.<one>` and `status.<list>[].ip`.
+fn reported<'a>(pod: &'a Value, one: &str, list: &str) -> impl Iterator<Item = &'a str> {
+    let many = at(pod, &["status", list]).and_then(Value::as_array).into_iter().flatten();
+    let all = std::iter::once(str_at(pod, &["status", one])).chain(many.map(|entry| str_at(entry, &["ip"])));
+    all.filter(|text| !text.is_empty())
+}
+
+/// Events are what people go by: a node speaks in its own name, about itself and its pods.
+fn check_event(node: &str, write: &Write<'_>, objects: &dyn Objects) -> Result<(), String> {
+    const WHY: &str = "is only allowed to write its own events, about itself and its pods";
+    let said_by = |event: &Value| {
+        let of = |path: &[&str]| str_at(event, path).to_owned();
+        let names = [of(&["source", "host"]), of(&["reportingInstance"]), of(&["deprecatedSource", "host"])];
+        names.iter().any(|name| !name.is_empty()) && names.iter().all(|name| name.is_empty() || name == node)
+    };
+    let about = |event: &Value| {
+        let subject = at(event, &["involvedObject"]).or_else(|| at(event, &["regarding"])).cloned().unwrap_or_default();
+        let name = str_at(&subject, &["name"]);
+        match str_at(&subject, &["kind"]) {
+            "Node" => name == node,
+            // Of a pod that is gone there may still be something to say.
+            "Pod" => objects
+                .find(PODS, str_at(&subject, &["namespace"]), name)
+                .is_none_or(|pod| str_at(&pod, &["spec", "nodeName"]) == node),
+            _ => false,
+        }
+    };
+    let own = |event: &Value| said_by(event) && about(event);
+    if own(write.object) && write.old.is_none_or(own) { Ok(()) } else { Err(WHY.to_owned()) }
 }
 
 fn check_lease(node: &str, write: &Write<'_>) -> Result<(), String> {
@@ -94,37 +152,6 @@ fn check_lease(node: &str, write: &Write<'_>) -> Result<(), String> {
         return Ok(());
     }
     Err("is not allowed to write another's lease".to_owned())
-}
-
-/// A pod's address is of the node's pod networks, or the node's own for a pod on the host's network. While the node
-/// has no network yet, anything that could be a pod's will do.
-fn may_have(node: &Value, address: IpAddr) -> bool {
-    let special = match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
-    };
-    let addresses = at(node, &["status", "addresses"]).and_then(Value::as_array).into_iter().flatten();
-    if addresses.map(|entry| str_at(entry, &["address"])).any(|own| own.parse() == Ok(address)) {
-        return true;
-    }
-    let mut networks: Vec<&str> = vec![str_at(node, &["spec", "podCIDR"])];
-    let list = at(node, &["spec", "podCIDRs"]).and_then(Value::as_array);
-    networks.extend(list.into_iter().flatten().filter_map(Value::as_str));
-    networks.retain(|network| !network.is_empty());
-    !special && (networks.is_empty() || networks.into_iter().any(|network| contains(network, address)))
-}
-
-fn contains(network: &str, address: IpAddr) -> bool {
-    let Some((base, length)) = network.split_once('/') else { return false };
-    let (Ok(base), Ok(length)) = (base.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
-    let same = |base: u128, address: u128, bits: u32| {
-        length <= bits && (length == 0 || (base ^ address) >> (bits - length) == 0)
-    };
-    match (base, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => same(u32::from(base).into(), u32::from(address).into(), 32),
-        (IpAddr::V6(base), IpAddr::V6(address)) => same(base.into(), address.into(), 128),
-        _ => false,
-    }
 }
 
 fn unchanged(write: &Write<'_>, path: &[&str], what: &str) -> Result<(), String> {

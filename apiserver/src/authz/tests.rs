@@ -11,11 +11,12 @@ use crate::{
 
 /// Objects by group and plural.
 #[derive(Default)]
-struct Fake(Vec<(Resource, Value)>);
+pub(super) struct Fake(pub(super) Vec<(Resource, Value)>);
 
 impl Objects for Fake {
     fn find(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
-        self.list(resource, namespace, None).into_iter().find(|found| object::name(found) == name)
+        let exact = |found: &Value| object::namespace(found) == namespace && object::name(found) == name;
+        self.list(resource, namespace, None).into_iter().find(exact)
     }
 
     fn list(&self, resource: Resource, namespace: &str, field: Option<(&str, &str)>) -> Vec<Value> {
@@ -71,6 +72,11 @@ fn cluster() -> Fake {
             ("", "nodes"),
             json!({"metadata": {"name": "n1"}, "spec": {"podCIDR": "10.128.0.0/22"},
             "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
+        ),
+        (
+            ("", "nodes"),
+            json!({"metadata": {"name": "n2"}, "spec": {"podCIDR": "10.128.4.0/22"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]}}),
         ),
     ])
 }
@@ -138,6 +144,9 @@ fn a_node_reaches_what_its_pods_use_and_nothing_else() {
         ("PATCH", "/api/v1/namespaces/a/secrets/mounted"),
         ("GET", "/api/v1/secrets"),
         ("PATCH", "/api/v1/persistentvolumes/v2"),
+        ("GET", "/api/v1/namespaces/a/persistentvolumeclaims/other"),
+        ("GET", "/api/v1/namespaces/a/persistentvolumeclaims"),
+        ("GET", "/api/v1/persistentvolumeclaims?watch=1"),
         ("POST", "/api/v1/namespaces/a/serviceaccounts/default/token"),
         ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2"),
         ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/drover-proxies"),
@@ -161,8 +170,11 @@ fn masters_may_do_everything_and_strangers_nothing() {
     }
 }
 
+const SERVICES: (std::net::Ipv4Addr, u8) = (std::net::Ipv4Addr::new(10, 96, 0, 0), 16);
+
 fn restricted(plural: &str, subresource: &str, object: &Value, old: Option<&Value>) -> Result<(), String> {
-    let write = node_restriction::Write { group: "", plural, subresource, namespace: "", object, old };
+    let write =
+        node_restriction::Write { group: "", plural, subresource, namespace: "", object, old, service_cidr: SERVICES };
     node_restriction::check("n1", &write, &cluster())
 }
 
@@ -191,18 +203,88 @@ fn a_node_cannot_label_taint_or_own_its_way_to_other_pods() {
     ];
     for object in refused {
         assert!(restricted("nodes", "", &object, Some(&base)).is_err(), "{object}");
+        if object["spec"] == base["spec"] {
+            assert!(restricted("nodes", "status", &object, Some(&base)).is_err(), "through the status: {object}");
+        }
+        let joins = object["spec"]["taints"] != json!([]);
+        assert_eq!(restricted("nodes", "", &object, None).is_ok(), joins, "when it joins: {object}");
+    }
+}
+
+#[test]
+fn a_node_says_of_itself_only_what_is_not_anybody_elses() {
+    let node = |ip: &str| {
+        json!({"metadata": {"name": "n1"}, "status": {"addresses": [
+        {"type": "InternalIP", "address": ip}, {"type": "Hostname", "address": "n1"}]}})
+    };
+    for ip in ["192.0.2.1", "192.0.2.77", "10.128.9.9", "2001:db8::1"] {
+        assert_eq!(restricted("nodes", "status", &node(ip), Some(&node(""))), Ok(()), "{ip}");
+    }
+    let refused = [
+        "127.0.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "fe80::1",
+        "10.96.0.1",  // a Service
+        "192.0.2.2",  // another node
+        "10.128.4.7", // another node's pod
+    ];
+    for ip in refused {
+        assert!(restricted("nodes", "status", &node(ip), Some(&node(""))).is_err(), "{ip}");
+        assert!(restricted("nodes", "", &node(ip), None).is_err(), "when it joins: {ip}");
+    }
+    assert_eq!(restricted("nodes", "status", &node("127.0.0.1"), Some(&node("127.0.0.1"))), Ok(()), "not news");
+}
+
+#[test]
+fn a_node_speaks_in_its_own_name_about_itself_and_its_pods() {
+    let event = |host: &str, kind: &str, namespace: &str, name: &str| {
+        json!({"metadata": {"name": "e", "namespace": "a"}, "source": {"component": "x", "host": host},
+            "involvedObject": {"kind": kind, "namespace": namespace, "name": name}})
+    };
+    let (own, gone) = (event("n1", "Pod", "a", "p"), event("n1", "Pod", "a", "gone"));
+    for event in [&own, &gone, &event("n1", "Node", "", "n1")] {
+        assert_eq!(restricted("events", "", event, None), Ok(()), "{event}");
+    }
+    let foreign = [
+        event("n1", "Pod", "a", "q"),
+        event("n2", "Pod", "a", "p"),
+        event("", "Pod", "a", "p"),
+        event("n1", "Node", "", "n2"),
+        event("n1", "Secret", "a", "s"),
+    ];
+    for event in &foreign {
+        assert!(restricted("events", "", event, None).is_err(), "{event}");
+        assert!(restricted("events", "", &own, Some(event)).is_err(), "taken over: {event}");
     }
 }
 
 #[test]
 fn a_node_reports_only_addresses_of_its_own() {
     let pod = |ip: &str| json!({"metadata": {"name": "p"}, "status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
-    for ip in ["10.128.0.5", "10.128.3.255", "192.0.2.1", ""] {
-        assert_eq!(restricted("pods", "status", &pod(ip), Some(&pod(""))), Ok(()), "{ip}");
+    let report = |pod: &Value| restricted("pods", "status", pod, Some(&json!({"metadata": {"name": "p"}})));
+    for ip in ["10.128.0.5", "10.128.3.255", ""] {
+        assert_eq!(report(&pod(ip)), Ok(()), "{ip}");
     }
-    for ip in ["10.128.4.1", "10.96.0.1", "127.0.0.1", "169.254.169.254", "::1", "x"] {
-        assert!(restricted("pods", "status", &pod(ip), Some(&pod(""))).is_err(), "{ip}");
+    let others = ["10.128.4.1", "10.96.0.1", "127.0.0.1", "169.254.169.254", "::1", "x"];
+    for ip in others.into_iter().chain(["192.0.2.1"]) {
+        assert!(report(&pod(ip)).is_err(), "{ip}");
     }
+    for ip in others.into_iter().chain(["192.0.2.2"]) {
+        let host = json!({"metadata": {"name": "p"}, "status": {"hostIP": ip}});
+        assert!(report(&host).is_err(), "as the host's: {ip}");
+        let listed = json!({"metadata": {"name": "p"}, "status": {"hostIPs": [{"ip": ip}]}});
+        assert!(report(&listed).is_err(), "as one of the host's: {ip}");
+    }
+    let mut on_host = pod("192.0.2.1");
+    on_host["spec"]["hostNetwork"] = true.into();
+    on_host["status"]["hostIP"] = "192.0.2.1".into();
+    assert_eq!(report(&on_host), Ok(()));
+    on_host["status"]["podIP"] = "10.128.0.5".into();
+    assert!(report(&on_host).is_err(), "a pod on the host's network has no other address");
 }
 
 /// A user who may read pods in namespace a, and manage roles there.

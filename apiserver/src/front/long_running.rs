@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, Response};
+use super::{Body, Caller, Identities, Response};
 use crate::{
-    authz::{Attributes, Authorizer},
+    authz::Attributes,
     request::{RequestInfo, User},
 };
 
@@ -26,28 +26,41 @@ pub(super) fn is(info: &RequestInfo) -> bool {
     info.is_resource && (info.verb == "watch" || STREAMS.contains(&info.subresource.as_str()))
 }
 
-/// The right that a stream rests on.
+/// The right that a stream rests on: a credential that holds, and what it may do.
 pub(crate) struct Grant {
-    authorizer: Arc<Authorizer>,
+    identities: Arc<Identities>,
+    credentials: (Caller, HeaderMap),
     user: User,
     attributes: Attributes,
 }
 
 impl Grant {
-    pub(super) fn new(authorizer: Arc<Authorizer>, user: User, info: &RequestInfo) -> Self {
-        Self { authorizer, user, attributes: Attributes::of(info) }
+    pub(super) fn new(
+        identities: Arc<Identities>,
+        credentials: (Caller, HeaderMap),
+        user: &User,
+        info: &RequestInfo,
+    ) -> Self {
+        Self { identities, credentials, user: user.clone(), attributes: Attributes::of(info) }
     }
 
-    /// Resolves when the right is gone.
+    /// Resolves when the right is gone: the binding was taken away, or the token does not hold any more.
     pub(crate) async fn revoked(&self) {
         let mut ticks = interval_at(Instant::now() + RECHECK_EVERY, RECHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.authorizer.check(&self.user, &self.attributes).is_err() {
+            if !self.holds() {
                 return;
             }
         }
+    }
+
+    fn holds(&self) -> bool {
+        let (caller, headers) = &self.credentials;
+        let identity = self.identities.resolve(caller, headers).ok().flatten();
+        let same = identity.is_some_and(|identity| identity.acting == self.user);
+        same && self.identities.authorizer.check(&self.user, &self.attributes).is_ok()
     }
 
     /// Ends the body of `response` at shutdown or when the right is gone.

@@ -5,8 +5,11 @@
 
 mod answer;
 mod dispatch;
+mod fairness;
+mod identify;
 mod impersonate;
 mod long_running;
+mod message;
 mod trail;
 
 use std::{
@@ -20,6 +23,8 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{error as error_response, json as json_response, text as text_response};
+pub(crate) use fairness::Fairness;
+pub(crate) use identify::Identities;
 pub(crate) use long_running::Grant;
 pub(crate) use trail::Peer;
 use trail::Trail;
@@ -27,7 +32,6 @@ use trail::Trail;
 use crate::{
     administration::Administration,
     audit::Audit,
-    authn::Authenticator,
     authz::{Attributes, Authorizer},
     discovery::Discovery,
     health::Health,
@@ -65,7 +69,8 @@ pub(crate) enum Caller {
 
 /// Everything a request can reach.
 pub(crate) struct Front {
-    pub(crate) authenticator: Authenticator,
+    pub(crate) identities: Arc<Identities>,
+    pub(crate) fairness: Fairness,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) health: Arc<Health>,
     pub(crate) discovery: Discovery,
@@ -89,10 +94,7 @@ impl Front {
         let uri = request.uri();
         let info = RequestInfo::parse(request.method(), uri.path(), uri.query());
         let trail = Trail::start(self.registry.environment(), &request);
-        let answer = match &info {
-            Ok(info) => self.answer((&caller, &trail), info.clone(), request).await,
-            Err(error) => Err(error.clone()),
-        };
+        let answer = self.answer((&caller, &trail), &info, request).await;
         let reason = answer.as_ref().err().map(|error| error.reason.to_string());
         let mut response = answer.unwrap_or_else(|error| error_response(&error));
         self.requests.observe(info.as_ref().ok(), response.status().as_u16(), started.elapsed());
@@ -108,44 +110,51 @@ impl Front {
     async fn answer(
         &self,
         (caller, trail): (&Caller, &Trail),
-        info: RequestInfo,
+        info: &Result<RequestInfo, ApiError>,
         request: Request,
     ) -> Result<Response, ApiError> {
-        let user = match caller {
-            Caller::Local(user) => Some(User::clone(user)),
-            Caller::Connection(certificate) => {
-                self.authenticator.authenticate(certificate.as_deref(), request.headers())?
-            }
-        };
-        let Some(user) = user else { return self.answer_anonymous(&info) };
-        trail.identified(&user, None);
-        let acting = impersonate::resolve(&self.authorizer, user.clone(), request.headers())?;
-        if acting != user {
-            trail.identified(&user, Some(&acting));
+        let (parts, body) = request.into_parts();
+        if matches!(caller, Caller::Connection(_)) {
+            message::check(&parts)?;
         }
-        let user = acting;
-        self.authorizer.check(&user, &Attributes::of(&info))?;
+        let own = self.identities.authenticate(caller, &parts.headers)?;
+        let Some(own) = own else { return self.answer_anonymous(info.as_ref().ok()) };
+        trail.identified(&own, None);
+        let identity = self.identities.act(own, &parts.headers)?;
+        if identity.acting != identity.own {
+            trail.identified(&identity.own, Some(&identity.acting));
+        }
+        let info = info.clone()?;
+        self.authorizer.check(&identity.acting, &Attributes::of(&info))?;
+        let request = Request::from_parts(parts, body);
         if !Restores::serves(&info) {
             check_length(&request)?;
         }
-        self.answer_authorized(user, info, request).await
+        let seat = self.fairness.enter(caller, &identity, &info).await?;
+        Ok(seat.hold(self.answer_authorized(caller, identity.acting, info, request).await?))
     }
 
-    /// Health and version are constants and tell nothing about the cluster; all else needs a name.
-    fn answer_anonymous(&self, info: &RequestInfo) -> Result<Response, ApiError> {
-        if !matches!(info.verb, "get" | "head") {
-            return Err(unauthorized());
-        }
-        self.health.anonymous(info).ok_or_else(unauthorized)
+    /// Health and version are constants and tell nothing about the cluster; all else needs a name, even a request that
+    /// makes no sense.
+    fn answer_anonymous(&self, info: Option<&RequestInfo>) -> Result<Response, ApiError> {
+        let info = info.filter(|info| matches!(info.verb, "get" | "head"));
+        info.and_then(|info| self.health.anonymous(info)).ok_or_else(unauthorized)
     }
 
-    async fn answer_authorized(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+    async fn answer_authorized(
+        &self,
+        caller: &Caller,
+        user: User,
+        info: RequestInfo,
+        request: Request,
+    ) -> Result<Response, ApiError> {
         if !long_running::is(&info) {
             return tokio::time::timeout(REQUEST_TIMEOUT, self.dispatch(user, info, request))
                 .await
                 .unwrap_or_else(|_| Err(timed_out()));
         }
-        let grant = Arc::new(Grant::new(Arc::clone(&self.authorizer), user.clone(), &info));
+        let credentials = (caller.clone(), identify::credentials(request.headers()));
+        let grant = Arc::new(Grant::new(Arc::clone(&self.identities), credentials, &user, &info));
         let response = self.dispatch_stream(user, info, request, Arc::clone(&grant)).await?;
         Ok(grant.guard(response, self.shutdown.clone()))
     }

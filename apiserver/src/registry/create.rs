@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Registry, WriteOptions, strategy,
     view::from_view,
-    write::{Change, Target, Written, broken},
+    write::{Change, Target, Written, broken, check_size},
 };
 use crate::{
     admission::{self, Effects},
@@ -36,6 +36,7 @@ impl Registry {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Arc<Object>, ApiError> {
+        check_size(&object)?;
         let _allocating = self.lock_allocations(kind).await;
         let object = from_view(kind, object);
         let kind = kind.storage_kind();

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Registry, WriteOptions, strategy,
     view::{from_view, to_view},
-    write::{Change, Target, Written, broken, unversioned},
+    write::{Change, Target, Written, broken, check_size, unversioned},
 };
 use crate::{
     admission::{self, Effects},
@@ -89,7 +89,8 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let current = self.current(target, fresh).await?.ok_or_else(|| ApiError::not_found(kind, name))?;
             let value = current.to_value();
-            let prepared = match change(&to_view(kind, value.clone())) {
+            let changed = change(&to_view(kind, value.clone())).and_then(|object| check_size(&object).map(|()| object));
+            let prepared = match changed {
                 Ok(object) => self.prepare_change(target, part, from_view(kind, object), &value, options).await,
                 Err(error) => Err(error),
             };

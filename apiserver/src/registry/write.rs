@@ -26,6 +26,9 @@ pub(super) struct Target<'a> {
     pub(super) name: &'a str,
 }
 
+/// Largest object, in its stored form: what etcd takes in one request (1.5 MiB), less room for keys and comparisons.
+const OBJECT_BYTES_MAX: usize = (3 << 19) - (16 << 10);
+
 /// How a commit ended.
 #[derive(Debug)]
 pub(super) enum Written {
@@ -108,8 +111,39 @@ pub(super) fn unversioned(mut object: Value) -> Value {
     object
 }
 
+/// Refuses an object that is too large for a store, before anything is done with it.
+///
+/// # Errors
+/// 413 that says the limit.
+pub(super) fn check_size(object: &Value) -> Result<(), ApiError> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            if self.0 > OBJECT_BYTES_MAX { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let text = format!("Request entity too large: an object is at most {OBJECT_BYTES_MAX} bytes");
+    serde_json::to_writer(Count(0), object).map_err(|_| ApiError::new(413, "RequestEntityTooLarge", text))
+}
+
 /// 500 for a stored value that cannot be read.
 pub(super) fn broken(error: &ObjectError) -> ApiError {
     tracing::error!(error = %error, "a stored object cannot be read");
     ApiError::internal("a stored object cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_at_most_what_every_store_takes() {
+        let of = |bytes: usize| check_size(&serde_json::json!("x".repeat(bytes - 2))).map_err(|error| error.code);
+        assert_eq!(of(OBJECT_BYTES_MAX), Ok(()));
+        assert_eq!(of(OBJECT_BYTES_MAX + 1), Err(413));
+    }
 }

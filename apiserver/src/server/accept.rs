@@ -17,16 +17,16 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::peers::{CONNECTIONS_MAX, Peers, Place};
 use crate::{
     authn,
     front::{Body, Caller, Front, Peer},
     request::User,
 };
 
-/// A client that has not finished its handshake or its headers by then is dropped (slowloris).
+/// A client that has not finished its handshake, its first request's headers or any later request's headers (HTTP/1)
+/// by then is dropped (slowloris).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections served at once; each costs at most a few tens of KiB while idle.
-const CONNECTIONS_MAX: usize = 10_000;
 /// Requests at once on one HTTP/2 connection: client-go multiplexes all its watches over one.
 const STREAMS_MAX: u32 = 1000;
 /// Exec requests carry whole command lines in their URL.
@@ -48,6 +48,7 @@ pub(super) struct Acceptor {
     tls: TlsAcceptor,
     front: Arc<Front>,
     slots: Arc<Semaphore>,
+    peers: Peers,
     tasks: TaskTracker,
     /// Stop accepting, finish what is in flight.
     leaving: CancellationToken,
@@ -64,7 +65,7 @@ impl Acceptor {
         abort: CancellationToken,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { tls: tls.into(), front, slots, tasks, leaving, abort }
+        Self { tls: tls.into(), front, slots, peers: Peers::default(), tasks, leaving, abort }
     }
 
     /// Accepts until the server leaves.
@@ -75,7 +76,7 @@ impl Acceptor {
                 () = self.leaving.cancelled() => return, // cancel-safe: a token stays cancelled
                 accepted = listener.accept() => match accepted { // cancel-safe: documented so
                     Ok((stream, peer)) => match stream.set_nodelay(true) {
-                        Ok(()) => self.spawn(stream, Some(peer.ip()), slot),
+                        Ok(()) => self.admit(stream, peer.ip(), slot),
                         Err(error) => tracing::debug!(%peer, %error, "the peer has gone already"),
                     },
                     Err(error) => {
@@ -87,26 +88,38 @@ impl Acceptor {
         }
     }
 
-    /// Serves one connection that somebody else accepted, unless too many are served.
-    pub(super) fn serve<T: Connection>(self, stream: T) {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            self.spawn(stream, None, slot);
+    fn admit<T: Connection>(&self, stream: T, address: IpAddr, slot: OwnedSemaphorePermit) {
+        match self.peers.enter_address(address) {
+            Some(place) => self.spawn(stream, Some(address), (slot, Some(place))),
+            None => tracing::debug!(%address, "connection refused: the peer has too many"),
         }
     }
 
-    fn spawn<T: Connection>(&self, stream: T, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
+    /// Serves one connection that somebody else accepted, unless too many are served.
+    pub(super) fn serve<T: Connection>(self, stream: T) {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            self.spawn(stream, None, (slot, None));
+        }
+    }
+
+    fn spawn<T: Connection>(
+        &self,
+        stream: T,
+        peer: Option<IpAddr>,
+        (slot, place): (OwnedSemaphorePermit, Option<Place>),
+    ) {
         let acceptor = self.clone();
         self.tasks.spawn(async move {
             let _slot = slot;
             let abort = acceptor.abort.clone();
             tokio::select! {
                 () = abort.cancelled() => {} // cancel-safe: a token stays cancelled
-                () = acceptor.connection(stream, peer) => {} // not resumed: dropping it closes the connection
+                () = acceptor.connection(stream, peer, place) => {} // not resumed: dropping it closes the connection
             }
         });
     }
 
-    async fn connection<T: Connection>(self, stream: T, peer: Option<IpAddr>) {
+    async fn connection<T: Connection>(self, stream: T, peer: Option<IpAddr>, mut place: Option<Place>) {
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -118,9 +131,23 @@ impl Acceptor {
             tracing::debug!("client certificate does not name a user");
             return;
         };
-        let caller = Caller::Connection(user.map(Arc::new));
+        if let Some(user) = &user {
+            let Some(own) = self.peers.enter_user(user) else {
+                tracing::debug!(user.name, "connection refused: the user has too many");
+                return;
+            };
+            place = Some(own);
+        }
+        self.answer(stream, peer, Caller::Connection(user.map(Arc::new))).await;
+        drop(place);
+    }
+
+    async fn answer<T: Connection>(self, stream: TlsStream<T>, peer: Option<IpAddr>, caller: Caller) {
         let front = Arc::clone(&self.front);
+        let asked = CancellationToken::new();
+        let first = asked.clone();
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            first.cancel();
             peer.map(|peer| request.extensions_mut().insert(Peer(peer)));
             let (front, caller) = (Arc::clone(&front), caller.clone());
             async move { Ok::<_, Infallible>(front.serve(caller, request.map(Body::new)).await) }
@@ -130,6 +157,7 @@ impl Acceptor {
         tokio::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => return, // the client is gone, in whatever manner
+            () = stays_silent(&asked) => return, // not resumed: dropping it closes the connection
             () = self.leaving.cancelled() => connection.as_mut().graceful_shutdown(), // cancel-safe
         }
         if let Err(error) = connection.await {
@@ -139,6 +167,13 @@ impl Acceptor {
 
     async fn handshake<T: Connection>(&self, stream: T) -> io::Result<TlsStream<T>> {
         timeout(PATIENCE, self.tls.accept(stream)).await?
+    }
+}
+
+/// Resolves when no request has come within [`PATIENCE`]: before the first one, HTTP knows no time limit of its own.
+async fn stays_silent(asked: &CancellationToken) {
+    if timeout(PATIENCE, asked.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

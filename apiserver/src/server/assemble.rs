@@ -11,7 +11,7 @@ use crate::{
     authn::Authenticator,
     authz::Authorizer,
     discovery::Discovery,
-    front::Front,
+    front::{Fairness, Front, Identities},
     health::Health,
     metrics::{Requests, Usage},
     objects::Objects,
@@ -54,8 +54,13 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
     let tokens = Arc::new(tokens);
     let authorizer = Arc::new(Authorizer::new(Arc::clone(&objects)));
     let checker = Arc::clone(&tokens);
-    Front {
+    let identities = Arc::new(Identities {
         authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
+        authorizer: Arc::clone(&authorizer),
+    });
+    Front {
+        identities,
+        fairness: Fairness::default(),
         authorizer: Arc::clone(&authorizer),
         health: Arc::new(Health::default()),
         discovery: Discovery::new(url.trim_start_matches("https://")),

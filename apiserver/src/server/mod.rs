@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod in_process;
 mod local;
+mod peers;
 mod rear;
 #[cfg(test)]
 pub(crate) mod testing;
