@@ -5,6 +5,7 @@
 //! because nobody knows whether one without an answer happened.
 
 mod convert;
+mod endpoints;
 mod maintenance;
 mod read;
 mod watch;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::convert::Keyspace;
+use self::endpoints::Endpoints;
 use crate::{
     Backend, ChangeStream, Error, Health, KeyValue, Range, RangeResult, Retention, Revision, Transaction,
     TransactionResult,
@@ -100,8 +102,8 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct Etcd {
     shared: Arc<Shared>,
-    /// Ends with the store.
-    _maintenance: AbortOnDropHandle<()>,
+    /// End with the store.
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Etcd {
@@ -111,19 +113,19 @@ impl Etcd {
     /// [`Error::Unavailable`] when no endpoint answers in time, or etcd does not let us in.
     pub async fn connect<E: AsRef<str>>(endpoints: &[E], options: Options) -> Result<Arc<Self>, Error> {
         let endpoints: Vec<&str> = endpoints.iter().map(AsRef::as_ref).collect();
-        let connect = || Client::connect(&endpoints, Some(connect_options(&options)));
+        let connect = || Endpoints::connect(&endpoints, &options);
         let connected = by_deadline(options.request_timeout, convert::is_transient, connect).await;
-        let client = connected.map_err(|err| convert::error(&err))?;
         let shared = Arc::new(Shared {
-            client,
+            endpoints: connected.map_err(|err| convert::error(&err))?,
             keyspace: Keyspace::new(&options.prefix),
             request_timeout: options.request_timeout,
             wanted: tokio::sync::watch::Sender::new(0),
             health: Mutex::new(Health::default()),
         });
+        let watchdog = AbortOnDropHandle::new(tokio::spawn(endpoints::watch(Arc::clone(&shared))));
         shared.revision().await?;
         let maintenance = tokio::spawn(maintenance::run(Arc::clone(&shared), options.retention));
-        Ok(Arc::new(Self { shared, _maintenance: AbortOnDropHandle::new(maintenance) }))
+        Ok(Arc::new(Self { shared, _tasks: [watchdog, AbortOnDropHandle::new(maintenance)] }))
     }
 
     /// Counters of the maintenance, and the newest revision seen.
@@ -169,7 +171,7 @@ impl Backend for Etcd {
 
 /// The connection and what its users share.
 struct Shared {
-    client: Client,
+    endpoints: Endpoints,
     keyspace: Keyspace,
     request_timeout: Duration,
     /// The newest revision that anybody was told; watches see to it that they get there.
@@ -188,23 +190,38 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kv(&self) -> KvClient {
-        self.client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
-    }
-
-    /// Sends a request until it is answered or the deadline has passed, again only after errors that `repeat` allows.
-    /// Each attempt may go to another endpoint.
-    async fn request<T, F>(&self, repeat: fn(&etcd_client::Error) -> bool, send: impl Fn() -> F) -> Result<T, Error>
+    /// Sends a request until it is answered or the deadline has passed, again only as `repeat` allows. Each attempt goes
+    /// to the member that is in use by then.
+    async fn request<T, F>(&self, repeat: Repeat, send: impl Fn(&Client) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        by_deadline(self.request_timeout, repeat, send).await.map_err(|err| convert::error(&err))
+        let deadline = Instant::now() + self.request_timeout;
+        loop {
+            let (index, client) = self.endpoints.current();
+            let answer = tokio::select! {
+                biased;
+                // Not resumed: what happens to a request that is given up is `repeat`'s to say.
+                answer = timeout_at(deadline, send(client)) => Some(answer.map_err(|_| too_late(self.request_timeout))?),
+                () = self.endpoints.moved_from(index) => None,
+            };
+            match answer {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(err)) if repeat.allows(&err) && Instant::now() + RETRY_PAUSE < deadline => {
+                    self.endpoints.give_up(index);
+                    sleep(RETRY_PAUSE).await;
+                }
+                Some(Err(err)) => return Err(convert::error(&err)),
+                None if repeat == Repeat::Read => {}
+                None => return Err(Error::Unavailable("etcd: the member asked stopped answering".to_owned())),
+            }
+        }
     }
 
     /// A linearizable read.
     async fn read(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Error> {
-        self.request(convert::is_transient, || {
-            let (mut kv, options) = (self.kv(), options.clone());
+        self.request(Repeat::Read, |client| {
+            let (mut kv, options) = (kv(client), options.clone());
             async move { kv.get(key, Some(options)).await }
         })
         .await
@@ -212,8 +229,8 @@ impl Shared {
 
     /// A transaction, sent once: without an answer only reading tells whether it happened.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        self.request(convert::was_not_sent, || {
-            let (mut kv, txn) = (self.kv(), txn.clone());
+        self.request(Repeat::Unsent, |client| {
+            let (mut kv, txn) = (kv(client), txn.clone());
             async move { kv.txn(txn).await }
         })
         .await
@@ -246,6 +263,32 @@ impl Shared {
             Error::Full(_) | Error::Unavailable(_) | Error::Locked(_) | Error::Broken(_) => error,
         }
     }
+}
+
+/// After which failures a request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// After all that may pass: it changes nothing, or the same when done twice.
+    Read,
+    /// Only when it has not left.
+    Unsent,
+}
+
+impl Repeat {
+    fn allows(self, err: &etcd_client::Error) -> bool {
+        match self {
+            Self::Read => convert::is_transient(err),
+            Self::Unsent => convert::was_not_sent(err),
+        }
+    }
+}
+
+fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn too_late(timeout: Duration) -> Error {
+    Error::Unavailable(format!("etcd: no answer within {timeout:?}"))
 }
 
 /// Repeats `send` after errors that `repeat` allows, until the timeout has passed.

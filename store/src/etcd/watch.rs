@@ -15,7 +15,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::convert::{self, Keyspace, from_etcd, to_etcd};
-use super::{ANSWER_BYTES_MAX, Shared};
+use super::{ANSWER_BYTES_MAX, Repeat, Shared};
 use crate::{ChangeStream, Changes, Error, Revision};
 
 /// A revision that somebody was told of arrives within milliseconds, unless it was not ours.
@@ -23,8 +23,12 @@ const LAG_MIN: Duration = Duration::from_millis(100);
 const LAG_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn open(shared: Arc<Shared>, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
+    // Taken first: a member that is given up while the watch is opened counts as well.
+    let mut member = shared.endpoints.subscribe();
+    member.mark_unchanged();
     let stream = shared.open_watch(after.max(1)).await?;
     let watcher = Watcher {
+        member,
         wanted: shared.wanted.subscribe(),
         shared,
         stream,
@@ -43,6 +47,8 @@ pub(super) async fn open(shared: Arc<Shared>, prefix: &[u8], after: Revision) ->
 struct Watcher {
     shared: Arc<Shared>,
     stream: WatchStream,
+    /// Changes when the member that the watch is at may have been given up.
+    member: Receiver<usize>,
     wanted: Receiver<Revision>,
     prefix: Vec<u8>,
     delivered: Revision,
@@ -68,6 +74,8 @@ impl Watcher {
                     }
                     self.fetched = group(&self.shared.keyspace, &message, &self.prefix, self.delivered);
                 }
+                // Cancel-safe: only waits. The stream of a member that hangs would be silent, not broken.
+                Ok(()) = self.member.changed() => return Err(lost()),
                 // Cancel-safe: only waits.
                 () = lagging(&mut self.wanted, self.delivered, self.lag) => self.tick().await,
             }
@@ -88,8 +96,8 @@ impl Watcher {
 impl Shared {
     async fn open_watch(&self, start: Revision) -> Result<WatchStream, Error> {
         let options = WatchOptions::new().with_prefix().with_prev_key().with_start_revision(to_etcd(start));
-        self.request(convert::is_transient, || {
-            let mut client = self.client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+        self.request(Repeat::Read, |client| {
+            let mut client = client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
             let options = options.clone();
             async move { client.watch(self.keyspace.root(), Some(options)).await }
         })

@@ -2,8 +2,8 @@
 
 use etcd_client::{CompactionOptions, Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 
-use super::Shared;
-use super::convert::{self, Keyspace, header_revision, to_etcd};
+use super::convert::{Keyspace, header_revision, to_etcd};
+use super::{Repeat, Shared, kv};
 use crate::{Error, KeyValue, Operation, Revision, Transaction, TransactionResult};
 
 impl Shared {
@@ -18,8 +18,8 @@ impl Shared {
     }
 
     pub(super) async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        let sent = self.request(convert::is_transient, || {
-            let mut kv = self.kv();
+        let sent = self.request(Repeat::Read, |client| {
+            let mut kv = kv(client);
             async move { kv.compact(to_etcd(revision), Some(CompactionOptions::new())).await }
         });
         match sent.await {

@@ -161,3 +161,22 @@ async fn enable_passwords(endpoint: &str, tls: &Tls) {
     client.user_grant_role("root", "root").await.unwrap();
     client.auth_enable().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_member_that_hangs_beside_one_that_answers_costs_a_second_and_no_more() {
+    let Some(server) = Server::start().await else { return };
+    // Accepts connections and never says a word, as a paused process does.
+    let paused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", paused.local_addr().unwrap());
+    let store = Etcd::connect(&[endpoint, server.endpoint()], test_options()).await.unwrap();
+    let begun = Instant::now();
+    let after = put(&*store, "/a", "1").await;
+    let mut watch = Watch::open(&*store, "/", after).await;
+    for n in 0..20 {
+        put(&*store, "/a", &n.to_string()).await;
+        assert!(store.get(b"/a").await.unwrap().is_some());
+    }
+    assert_eq!(watch.text().await, "~/a=0 (1)");
+    // Twenty requests at the member that hangs would each have waited for the deadline of 5 s.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
