@@ -1,7 +1,7 @@
 //! The API server: identities, authorisation, discovery, resources, watch and streams over one TLS port.
 //!
-//! Owns everything between a client's bytes and the store. May not run controllers, dial any address, or know
-//! Docker. Started by the `drover` binary through [`start`].
+//! Owns everything between a client's bytes and the store. May not run controllers, dial an address that a user named,
+//! or know Docker. Started by the `drover` binary through [`start`].
 
 mod administration;
 pub mod admission;
@@ -11,11 +11,13 @@ pub mod authz;
 mod bootstrap;
 pub mod cache;
 mod discovery;
+mod fence;
 mod front;
 mod health;
 mod metrics;
 mod objects;
 pub mod pki;
+mod reach;
 pub mod registry;
 pub mod request;
 pub mod rest;
@@ -23,6 +25,7 @@ mod restore;
 mod reviews;
 pub mod sealing;
 mod server;
+mod servers;
 mod streams;
 mod tokens;
 pub mod tunnel;
@@ -30,4 +33,5 @@ pub mod volatile;
 
 pub(crate) use server::tls_versions;
 pub use server::{Config, Error, Handle, InProcess, InProcessConfig, LocalService, TlsError, start};
+pub use servers::identity::{IdentityError, cluster_of};
 pub use tokens::KeyError;

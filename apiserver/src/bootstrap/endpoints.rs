@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-pub(super) fn objects(address: SocketAddr) -> [Value; 2] {
+/// Returns the Endpoints, where the last server to start stands, and this server's own slice.
+pub(super) fn objects(address: SocketAddr, slice: &str) -> [Value; 2] {
     let (ip, port) = (address.ip().to_string(), address.port());
     let endpoints = json!({
         "apiVersion": "v1",
@@ -23,7 +24,7 @@ pub(super) fn objects(address: SocketAddr) -> [Value; 2] {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": "kubernetes",
+            "name": slice,
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },

@@ -27,12 +27,14 @@ use crate::{
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// What the built-in objects say of this server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct BuiltIn {
     /// The address of the Service `default/kubernetes`.
     pub(crate) api_service: Ipv4Addr,
     /// Where pods reach this server, when that is known.
     pub(crate) advertised: Option<SocketAddr>,
+    /// Name of the EndpointSlice that says so.
+    pub(crate) slice: String,
 }
 
 impl BuiltIn {
@@ -40,10 +42,10 @@ impl BuiltIn {
     ///
     /// # Errors
     /// The registry's.
-    pub(crate) async fn ensure(self, registry: &Registry) -> Result<(), ApiError> {
+    pub(crate) async fn ensure(&self, registry: &Registry) -> Result<(), ApiError> {
         ensure(registry, self.api_service).await?;
         match self.advertised {
-            Some(address) => publish(registry, address).await,
+            Some(address) => publish(registry, address, &self.slice).await,
             None => Ok(()),
         }
     }
@@ -60,12 +62,17 @@ pub(crate) async fn ensure(registry: &Registry, api_service: Ipv4Addr) -> Result
     Ok(())
 }
 
+/// Names the EndpointSlice of this server: one each, where there are several.
+pub(crate) fn slice_name(server_id: Option<&str>) -> String {
+    server_id.map_or_else(|| "kubernetes".to_owned(), |id| format!("kubernetes-{id}"))
+}
+
 /// Makes the endpoints of `default/kubernetes` say `address`.
 ///
 /// # Errors
 /// The registry's.
-pub(crate) async fn publish(registry: &Registry, address: SocketAddr) -> Result<(), ApiError> {
-    for wanted in endpoints::objects(address) {
+pub(crate) async fn publish(registry: &Registry, address: SocketAddr, slice: &str) -> Result<(), ApiError> {
+    for wanted in endpoints::objects(address, slice) {
         ensure_object(registry, wanted).await?;
     }
     Ok(())

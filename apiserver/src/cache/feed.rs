@@ -37,18 +37,42 @@ pub(super) async fn start(
     let from = rebuild(&cache, &*backend, root, Some(target.saturating_sub(HISTORY).max(1))).await?;
     tracing::debug!(from, target, "cache filled, replaying recent history");
     let filled = Arc::clone(&cache);
-    let task = tokio::spawn(async move {
-        tokio::select! {
-            // Cancel-safe: a dropped feed only stops applying, between whole revisions.
-            () = run(cache, backend, root) => {}
-            () = shutdown.cancelled() => {}
-        }
-    });
+    let task = spawn(cache, backend, root, shutdown);
     // The replay ends by itself; when it cannot reach the target, reads answer 504 and the log says why.
     if let Err(error) = filled.wait_for(target).await {
         tracing::warn!(%error, "cache is behind the store at start");
     }
     Ok(task)
+}
+
+pub(super) async fn start_lazily(
+    cache: Arc<Cache>,
+    backend: Arc<dyn Backend>,
+    root: &'static str,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
+    match start(Arc::clone(&cache), Arc::clone(&backend), root, shutdown.clone()).await {
+        Ok(task) => task,
+        Err(error) => {
+            tracing::warn!(%error, "the cache cannot be filled yet");
+            spawn(cache, backend, root, shutdown)
+        }
+    }
+}
+
+fn spawn(
+    cache: Arc<Cache>,
+    backend: Arc<dyn Backend>,
+    root: &'static str,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            // Cancel-safe: a dropped feed only stops applying, between whole revisions.
+            () = run(cache, backend, root) => {}
+            () = shutdown.cancelled() => {}
+        }
+    })
 }
 
 async fn run(cache: Arc<Cache>, backend: Arc<dyn Backend>, root: &'static str) {

@@ -68,6 +68,30 @@ impl Cache {
         feed::start(Arc::clone(self), backend, root, shutdown).await
     }
 
+    /// Like [`start`](Self::start), but a backend that cannot be read yet is no error: the caches fill when it can.
+    pub(crate) async fn start_lazily(
+        self: &Arc<Self>,
+        backend: Arc<dyn Backend>,
+        root: &'static str,
+        shutdown: CancellationToken,
+    ) -> tokio::task::JoinHandle<()> {
+        feed::start_lazily(Arc::clone(self), backend, root, shutdown).await
+    }
+
+    /// Returns every object as it is stored, under its full key.
+    pub(crate) fn stored(&self) -> Vec<(Bytes, Bytes)> {
+        let of_kind = |kind: &KindCache| {
+            let prefix = kind.prefix.clone();
+            let snapshot = kind.snapshot();
+            let stored = snapshot
+                .objects
+                .iter()
+                .map(move |(key, object)| ([prefix.as_ref(), key.as_bytes()].concat().into(), object.to_stored()));
+            stored.collect::<Vec<(Bytes, Bytes)>>()
+        };
+        self.kinds.iter().flat_map(of_kind).collect()
+    }
+
     /// Returns the cache of a stored kind.
     pub fn kind(&self, kind: &Kind) -> Option<&KindCache> {
         self.kinds.iter().find(|cache| cache.kind.plural == kind.plural && cache.kind.group == kind.group)

@@ -87,6 +87,13 @@ impl Object {
         serde_json::from_slice(&self.bytes).expect("decode parsed these bytes, and a spliced number keeps them JSON")
     }
 
+    /// Returns what is stored: the whole object without `resourceVersion`.
+    pub(crate) fn to_stored(&self) -> Bytes {
+        let mut value = self.to_value();
+        drover_api::object::metadata_mut(&mut value).remove("resourceVersion");
+        drover_api::object::to_bytes(&value).into()
+    }
+
     /// Returns an object that holds only the labels, the names and the fields that selectors may ask for.
     pub fn selectable(&self) -> &Value {
         &self.selectable

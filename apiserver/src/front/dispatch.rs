@@ -7,6 +7,7 @@ use drover_api::status::ApiError;
 use super::{Front, Grant, Request, Response, json_response, text_response};
 use crate::{
     administration::Administration,
+    fence,
     metrics::Usage,
     request::{RequestInfo, User, method_not_allowed},
     rest,
@@ -21,6 +22,9 @@ impl Front {
     pub(super) async fn dispatch(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
         if Administration::serves(&info) {
             return self.administration.answer(&info, &self.audit).await;
+        }
+        if let Some(name) = fence::named(&info) {
+            return fence::answer(self.registry.durable(), &info, name).await;
         }
         if !info.is_resource {
             return self.dispatch_path(&info, &request);

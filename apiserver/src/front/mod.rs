@@ -34,12 +34,15 @@ use crate::{
     audit::Audit,
     authz::{Attributes, Authorizer},
     discovery::Discovery,
+    fence,
     health::Health,
     metrics::{Requests, Usage},
+    reach,
     registry::Registry,
     request::{RequestInfo, User},
     restore::Restores,
     reviews::Reviews,
+    servers::Servers,
     streams::Streams,
     tokens::Tokens,
 };
@@ -82,6 +85,8 @@ pub(crate) struct Front {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) restores: Restores,
+    /// The other servers; `None` where there can be none.
+    pub(crate) servers: Option<Arc<Servers>>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) audit: Audit,
     pub(crate) administration: Administration,
@@ -93,10 +98,22 @@ impl Front {
         let started = Instant::now();
         let uri = request.uri();
         let info = RequestInfo::parse(request.method(), uri.path(), uri.query());
+        // Servers ask each other several times a second: that is no request of a user, and fills no audit log.
+        if let (Ok(info), Some(servers)) = (&info, &self.servers)
+            && Servers::serves(info)
+        {
+            let answer = servers.answer(&caller, info, request).await;
+            return answer.unwrap_or_else(|error| error_response(&error));
+        }
         let trail = Trail::start(self.registry.environment(), &request);
-        let answer = self.answer((&caller, &trail), &info, request).await;
-        let reason = answer.as_ref().err().map(|error| error.reason.to_string());
-        let mut response = answer.unwrap_or_else(|error| error_response(&error));
+        let claim = fence::claimed(request.headers());
+        let mut reason = None;
+        let answer = async {
+            let answer = self.answer((&caller, &trail), &info, request).await;
+            reason = answer.as_ref().err().map(|error| error.reason.to_string());
+            answer.unwrap_or_else(|error| error_response(&error))
+        };
+        let mut response = fence::scope(claim, error_response, answer).await;
         self.requests.observe(info.as_ref().ok(), response.status().as_u16(), started.elapsed());
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(trail.id()) {
@@ -149,9 +166,9 @@ impl Front {
         request: Request,
     ) -> Result<Response, ApiError> {
         if !long_running::is(&info) {
-            return tokio::time::timeout(REQUEST_TIMEOUT, self.dispatch(user, info, request))
-                .await
-                .unwrap_or_else(|_| Err(timed_out()));
+            let asking = (user.clone(), info.clone());
+            let answer = reach::scope(&asking.0, &asking.1, self.dispatch(user, info, request));
+            return tokio::time::timeout(REQUEST_TIMEOUT, answer).await.unwrap_or_else(|_| Err(timed_out()));
         }
         let credentials = (caller.clone(), identify::credentials(request.headers()));
         let grant = Arc::new(Grant::new(Arc::clone(&self.identities), credentials, &user, &info));

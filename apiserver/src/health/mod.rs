@@ -2,12 +2,16 @@
 //!
 //! The only answers without credentials; those are constants. `?verbose` names each check and needs a user.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     front::{Response, json_response, text_response},
+    reach::Reach,
     request::RequestInfo,
 };
 
@@ -22,12 +26,24 @@ pub(crate) const CONSTANTS: [&str; 4] = ["/livez", "/readyz", "/healthz", "/vers
 pub(crate) struct Health {
     ready: AtomicBool,
     leaving: AtomicBool,
+    /// A store that may be cut off; unset for one that is in this process.
+    store: OnceLock<Reach>,
 }
 
 impl Health {
     /// Everything that must precede the first request has happened.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// Has the store's state count from now on.
+    pub(crate) fn set_store(&self, reach: Reach) {
+        // A server has one store; a second call would not change which.
+        _ = self.store.set(reach);
+    }
+
+    fn store_answers(&self) -> bool {
+        self.store.get().is_none_or(|reach| reach.silence().is_none())
     }
 
     /// The server is shutting down.
@@ -58,7 +74,8 @@ impl Health {
     fn verbose(&self, check: &str) -> Response {
         let started = self.ready.load(Ordering::Acquire);
         let staying = !self.leaving.load(Ordering::Acquire);
-        let checks = [("ping", true), ("start-bootstrap", started), ("shutdown", staying)];
+        let checks =
+            [("ping", true), ("start-bootstrap", started), ("store", self.store_answers()), ("shutdown", staying)];
         let relevant = |name: &str| check != "livez" || name == "ping";
         let mut text = String::new();
         let mut passed = true;
@@ -72,7 +89,7 @@ impl Health {
 
     /// Whether requests are welcome.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.leaving.load(Ordering::Acquire)
+        self.ready.load(Ordering::Acquire) && !self.leaving.load(Ordering::Acquire) && self.store_answers()
     }
 }
 

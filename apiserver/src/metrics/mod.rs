@@ -68,7 +68,11 @@ impl Usage {
     /// One pod's or one node's numbers come from one agent, lists from all.
     fn nodes_to_ask(&self, info: &RequestInfo) -> Vec<String> {
         if info.name.is_empty() {
-            return self.tunnels.nodes();
+            if !self.tunnels.are_shared() {
+                return self.tunnels.nodes();
+            }
+            let nodes = self.objects.list(NODES, "", None);
+            return nodes.iter().map(|node| object::name(node).to_owned()).collect();
         }
         if info.resource == "nodes" {
             return vec![info.name.clone()];

@@ -149,6 +149,30 @@ impl Pki {
         self.authority.issue(&leaf, now)
     }
 
+    /// Issues the client certificate with which server `id` asks other servers.
+    ///
+    /// # Errors
+    /// [`Error::Issue`].
+    pub(crate) fn issue_server_client(&self, id: &str, now: SystemTime) -> Result<Identity, Error> {
+        let common_name = format!("system:drover:server:{id}");
+        let leaf = Leaf { common_name: &common_name, organization: Some("system:drover:servers"), server: None };
+        self.authority.issue(&leaf, now)
+    }
+
+    /// Returns this server's own name among servers, which its directory keeps; `fresh` is used at the first start.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn server_id(&self, fresh: impl FnOnce() -> String) -> Result<String, Error> {
+        let path = self.dir.with_file_name("server-id");
+        if let Some(id) = files::read(&path)? {
+            return Ok(id.trim().to_owned());
+        }
+        let id = fresh();
+        files::write_atomic(&path, id.as_bytes(), 0o600)?;
+        Ok(id)
+    }
+
     /// Writes the administrator's kubeconfig, whole or not at all, mode 0600.
     ///
     /// # Errors

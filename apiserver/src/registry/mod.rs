@@ -56,8 +56,9 @@ use crate::{
     admission::Admission,
     authz::{Attributes, Authorizer, MASTERS},
     cache::{Cache, KindCache, Object, Snapshot},
+    reach,
     request::User,
-    volatile::{Limit, Overflow, Volatile},
+    volatile::{Limit, Overflow, Volatile, kept::Kept},
 };
 
 /// Events kept in memory; beyond it the oldest goes.
@@ -86,6 +87,15 @@ pub struct Registry {
     shutdown: CancellationToken,
 }
 
+/// Where the two classes of objects are.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    /// What lasts.
+    pub(crate) durable: Arc<dyn Backend>,
+    /// Leases and Events.
+    pub(crate) volatile: Arc<dyn Backend>,
+}
+
 impl Registry {
     /// Opens the registry on a backend and fills its caches. The tasks end with `shutdown`.
     ///
@@ -98,13 +108,27 @@ impl Registry {
         shutdown: CancellationToken,
     ) -> Result<(Arc<Self>, Vec<JoinHandle<()>>), Error> {
         let epoch = write_epoch(&*backend).await?;
+        let memory = Volatile::new(epoch, volatile_limits());
+        let volatile: Arc<dyn Backend> = Arc::new(Kept::open(memory, Arc::clone(&backend), None, Vec::new()).await?);
+        Self::start_on(Stores { durable: backend, volatile }, environment, admission, shutdown).await
+    }
+
+    /// Like [`start`](Self::start), with a memory-only class that may be another server's.
+    ///
+    /// # Errors
+    /// The durable backend's; a memory-only class that cannot be read yet is filled in later.
+    pub(crate) async fn start_on(
+        Stores { durable: backend, volatile }: Stores,
+        environment: Arc<dyn Environment>,
+        admission: Admission,
+        shutdown: CancellationToken,
+    ) -> Result<(Arc<Self>, Vec<JoinHandle<()>>), Error> {
         let seal = seal::Seal::open(&*backend, &*environment).await?;
-        let volatile: Arc<dyn Backend> = Arc::new(Volatile::new(epoch, volatile_limits()));
         let durable_cache = Arc::new(Cache::new(stored_kinds(Durability::Durable), keys::prefix));
         let volatile_cache = Arc::new(Cache::new(stored_kinds(Durability::Volatile), keys::prefix));
         let mut tasks = vec![
             durable_cache.start(Arc::clone(&backend), keys::ROOT, shutdown.clone()).await?,
-            volatile_cache.start(Arc::clone(&volatile), keys::ROOT, shutdown.clone()).await?,
+            volatile_cache.start_lazily(Arc::clone(&volatile), keys::ROOT, shutdown.clone()).await,
         ];
         let registry = Arc::new(Self {
             durable: backend,
@@ -180,17 +204,31 @@ impl Registry {
     /// # Errors
     /// 504 when they cannot catch up, or the store's error.
     pub async fn synchronise(&self, kind: &'static Kind) -> Result<Revision, ApiError> {
-        let revision = self.backend(kind).revision().await.map_err(|error| from_store(&error))?;
         let (cache, _) = self.kind_cache(kind).ok_or_else(|| unserved(kind))?;
+        let revision = match self.backend(kind).revision().await {
+            Ok(revision) => revision,
+            Err(error) if reach::settle_for_memory(&error) => return Ok(cache.applied()),
+            Err(error) => return Err(from_store(&error)),
+        };
         if !drover_api::mutants::active("W04-serves-stale") {
             cache.wait_for(revision).await?;
         }
         Ok(revision)
     }
 
+    /// Returns every object of the memory-only class as it is stored, as this server last saw it.
+    pub(crate) fn volatile_objects(&self) -> Vec<(Bytes, Bytes)> {
+        self.volatile_cache.stored()
+    }
+
     /// The clock, identities and chance of this server.
     pub fn environment(&self) -> &dyn Environment {
         &*self.environment
+    }
+
+    /// The store of everything that must last.
+    pub(crate) fn durable(&self) -> &dyn Backend {
+        &*self.durable
     }
 
     pub(crate) fn shutdown(&self) -> &CancellationToken {
@@ -250,7 +288,7 @@ fn stored_kinds(durability: Durability) -> impl Iterator<Item = &'static Kind> {
     kinds::all().iter().filter(move |kind| kind.durability == durability && kind.stored_as.is_none())
 }
 
-fn volatile_limits() -> Vec<Limit> {
+pub(crate) fn volatile_limits() -> Vec<Limit> {
     let limits = [("events", EVENTS_MAX, Overflow::EvictOldest), ("leases", LEASES_MAX, Overflow::Refuse)];
     let of = |plural| stored_kinds(Durability::Volatile).find(move |kind| kind.plural == plural);
     limits

@@ -15,6 +15,7 @@ use super::{Registry, from_store, keys, unreadable};
 use crate::{
     admission::Effects,
     cache::{Object, ObjectError},
+    fence::Fence,
 };
 
 /// One object of one kind.
@@ -83,15 +84,21 @@ impl Registry {
             Change::Put(value) => Operation::Put { key, value: value.clone() },
             Change::Delete => Operation::Delete { key },
         }];
-        // Effects concern durable keys; the memory-only class cannot be tied to them.
-        if target.kind.durability == Durability::Durable {
+        // Effects and fences are durable keys; the memory-only class cannot be tied to them.
+        let durable = target.kind.durability == Durability::Durable;
+        let fence = Fence::current().filter(|_| durable);
+        if durable {
             compares.extend(effects.compares);
             operations.extend(effects.operations);
+            compares.extend(fence.iter().map(|fence| fence.compare()));
         }
         let transaction = Transaction { compares, operations };
         match self.backend(target.kind).commit(transaction).await.map_err(|error| from_store(&error))? {
             TransactionResult::Committed { revision } => Ok(Written::Committed(revision)),
             TransactionResult::Conflict { current, .. } => {
+                if let Some(fence) = fence {
+                    fence.check(current.last().and_then(Option::as_ref))?;
+                }
                 let found = current.into_iter().next().flatten().map_or(0, |found| found.mod_revision);
                 Ok(if found == expected { Written::Outdated } else { Written::Changed })
             }

@@ -19,6 +19,7 @@ use crate::{
     rest,
     restore::{Gate, Restores},
     reviews::Reviews,
+    servers::Servers,
     streams::Streams,
     tokens::Tokens,
     tunnel::Tunnels,
@@ -33,6 +34,7 @@ pub(super) struct Parts<'a> {
     pub(super) gate: &'a Arc<Gate>,
     pub(super) cluster: &'a str,
     pub(super) tunnels: &'a Arc<Tunnels>,
+    pub(super) servers: Option<Arc<Servers>>,
     pub(super) tasks: &'a TaskTracker,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) audit: Audit,
@@ -41,8 +43,20 @@ pub(super) struct Parts<'a> {
 
 /// Puts the front together from its parts.
 pub(super) fn build_front(parts: Parts<'_>) -> Front {
-    let Parts { url, environment, registry, tokens, gate, cluster, tunnels, tasks, shutdown, audit, administration } =
-        parts;
+    let Parts {
+        url,
+        environment,
+        registry,
+        tokens,
+        gate,
+        cluster,
+        tunnels,
+        servers,
+        tasks,
+        shutdown,
+        audit,
+        administration,
+    } = parts;
     let restores = Restores {
         gate: Arc::clone(gate),
         registry: Arc::clone(registry),
@@ -76,6 +90,7 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         tokens,
         registry: Arc::clone(registry),
         restores,
+        servers,
         shutdown: shutdown.clone(),
         audit,
         administration,

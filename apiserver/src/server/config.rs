@@ -33,6 +33,8 @@ pub struct Config {
     pub audit: Option<Box<dyn Sink>>,
     /// Names the cluster and the context in `admin.kubeconfig`.
     pub cluster_name: String,
+    /// Whether other servers may use the same store: they then share identity, Leases and Events, and agents.
+    pub shared: bool,
 }
 
 impl Config {
@@ -48,6 +50,7 @@ impl Config {
             store: "memory",
             audit: None,
             cluster_name: "drover".to_owned(),
+            shared: false,
         }
     }
 }

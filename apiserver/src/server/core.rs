@@ -14,6 +14,7 @@ use tokio_util::{
 use super::{
     Error,
     assemble::{Parts, build_front},
+    sharing::Sharing,
 };
 use crate::{
     administration::Administration,
@@ -44,6 +45,10 @@ pub(super) struct CoreConfig {
     pub(super) opened: restore::Opened,
     /// Whose backups may be restored.
     pub(super) cluster_name: String,
+    /// Name of the EndpointSlice that says so.
+    pub(super) slice: String,
+    /// This server's place among others on the same store.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// A server's inside. The registry outlives the doors, so that writes in flight at the end are answered.
@@ -71,16 +76,20 @@ impl Core {
             administration,
             opened,
             cluster_name,
+            slice,
+            sharing,
         } = config;
         let api_service = settings.first_address();
         let backstage = CancellationToken::new();
         let guard = backstage.clone().drop_guard();
         let gate = Arc::clone(&opened.gate);
-        let (registry, mut registry_tasks) =
-            Registry::start(backend, Arc::clone(&environment), Admission::new(settings), backstage.clone())
-                .await
-                .map_err(Error::Store)?;
-        let built_in = BuiltIn { api_service, advertised };
+        let (admission, clock, token) = (Admission::new(settings), Arc::clone(&environment), backstage.clone());
+        let started = match &sharing {
+            None => Registry::start(backend, clock, admission, token).await,
+            Some(sharing) => Registry::start_on(sharing.stores(backend), clock, admission, token).await,
+        };
+        let (registry, mut registry_tasks) = started.map_err(Error::Store)?;
+        let built_in = BuiltIn { api_service, advertised, slice };
         built_in.ensure(&registry).await.map_err(Error::Bootstrap)?;
         registry_tasks.extend(opened.spawn(&registry, built_in, &backstage));
         let tasks = TaskTracker::new();
@@ -95,6 +104,7 @@ impl Core {
             gate: &gate,
             cluster: &cluster_name,
             tunnels: &tunnels,
+            servers: sharing.as_ref().map(Sharing::servers),
             tasks: &tasks,
             shutdown,
             audit,
@@ -102,6 +112,12 @@ impl Core {
         };
         let front = Arc::new(build_front(parts));
         registry.set_authorizer(&front.authorizer);
+        if let Some(sharing) = sharing {
+            sharing.servers().set_tunnels(&tunnels);
+            tunnels.set_servers(&sharing.servers());
+            front.health.set_store(sharing.reach());
+            registry_tasks.extend(sharing.begin(&registry, &backstage).await.map_err(Error::Store)?);
+        }
         Ok(Self { front, registry, tunnels, tasks, registry_tasks, backstage: guard })
     }
 }

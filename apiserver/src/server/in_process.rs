@@ -16,6 +16,7 @@ use crate::{
     administration::Administration,
     admission::Settings,
     audit::Audit,
+    bootstrap,
     pki::Pki,
     registry::{Environment, Registry},
     request::User,
@@ -73,6 +74,8 @@ impl InProcess {
             administration,
             opened,
             cluster_name,
+            slice: bootstrap::slice_name(None),
+            sharing: None,
         };
         let core = Core::start(core, &shutdown).await?;
         let acceptor = match pki {

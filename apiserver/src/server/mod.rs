@@ -10,6 +10,7 @@ mod in_process;
 mod local;
 mod peers;
 mod rear;
+mod sharing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -38,20 +39,26 @@ pub(crate) use tls::tls_versions;
 use accept::Acceptor;
 use core::{Core, CoreConfig};
 use rear::Rear;
+use sharing::Sharing;
 
 use crate::{
     admission::Settings,
     bootstrap,
     front::Front,
     pki::{self, Pki, ServerNames},
-    registry::{Registry, System},
+    registry::{Environment as _, Registry, System},
     request::User,
+    servers::{Servers, identity::IdentityError},
     tokens::KeyError,
     tunnel::Tunnels,
 };
 
 /// What is still open so long after the start of the shutdown is dropped; a daemon must be gone within 5 s.
 const DRAIN: Duration = Duration::from_secs(4);
+/// A store that does not answer must not keep a daemon from ending.
+const LEAVE: Duration = Duration::from_millis(500);
+/// Names of servers are random and need only differ within a cluster.
+const SERVER_ID_LENGTH: usize = 10;
 /// How often the server looks whether its certificate has reached two thirds of its life.
 const RENEW_EVERY: Duration = Duration::from_secs(12 * 3600);
 
@@ -76,6 +83,9 @@ pub enum Error {
     /// The store cannot be opened with the sealing keys at hand.
     #[error("cannot open the sealed store")]
     Sealing(#[source] crate::sealing::Error),
+    /// The store is another cluster's.
+    #[error("this server may not use the store")]
+    Identity(#[source] IdentityError),
     /// The store cannot be read or written.
     #[error("cannot open the registry")]
     Store(#[source] drover_store::Error),
@@ -92,6 +102,8 @@ pub enum Error {
 pub struct Handle {
     /// `https://host:port` of the first listener, as in `admin.kubeconfig`.
     pub url: String,
+    /// This server's own name among servers: kept in its data directory.
+    pub id: String,
     /// The authority's certificate.
     pub ca_pem: String,
     /// Path of the administrator's kubeconfig.
@@ -105,12 +117,14 @@ pub struct Handle {
 struct Inner {
     front: Arc<Front>,
     registry: Arc<Registry>,
-    pki: Pki,
+    pki: Arc<Pki>,
     names: Mutex<ServerNames>,
     acceptor: Acceptor,
     tasks: TaskTracker,
     /// Whether `default/kubernetes` leads anywhere.
     advertises: AtomicBool,
+    /// Name of the EndpointSlice that says so.
+    slice: String,
 }
 
 impl std::fmt::Debug for Inner {
@@ -127,7 +141,15 @@ impl std::fmt::Debug for Inner {
 pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Handle, Error> {
     let plan = Plan::of(&config)?;
     let pki_dir = config.data_dir.join("pki");
-    let pki = Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?;
+    sharing::check_before(&config, &pki_dir).await?;
+    let pki = Arc::new(Pki::open(&pki_dir, &plan.names, SystemTime::now()).map_err(Error::Pki)?);
+    let id = pki.server_id(|| System.suffix(SERVER_ID_LENGTH)).map_err(Error::Pki)?;
+    let sharing = Sharing::open(&config, &plan, &pki, &id).await?;
+    let servers = sharing.as_ref().map(Sharing::servers);
+    if let Some(sharing) = &sharing {
+        config.backend = sharing.store();
+    }
+    let slice = bootstrap::slice_name(servers.as_ref().map(|_| id.as_str()));
     let tls = tls::config(&pki).map_err(Error::Tls)?;
     let Rear { backend, opened, audit, administration, tasks: rear_tasks, token: rear } =
         Rear::open(&mut config, &pki_dir).await?;
@@ -142,6 +164,8 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
         advertised: plan.advertised,
         cluster_name: config.cluster_name.clone(),
         opened,
+        slice: slice.clone(),
+        sharing,
     };
     let core = Core::start(core, &shutdown).await?;
     let Core { front, registry, tunnels, tasks, mut registry_tasks, backstage } = core;
@@ -152,15 +176,17 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
     write_kubeconfig(&pki, &admin_kubeconfig, &config.cluster_name, &plan.url)?;
     let ca_pem = pki.ca_pem().to_owned();
     let advertises = AtomicBool::new(plan.advertised.is_some());
-    let inner = Arc::new(Inner { front, registry, pki, names: Mutex::new(plan.names), acceptor, tasks, advertises });
+    let names = Mutex::new(plan.names);
+    let inner = Arc::new(Inner { front, registry, pki, names, acceptor, tasks, advertises, slice });
     for listener in config.listeners {
         inner.tasks.spawn(inner.acceptor.clone().run(listener));
     }
     inner.tasks.spawn(Arc::clone(&inner).renew_certificates(shutdown.clone()));
     inner.front.health.set_ready();
-    let ending = Ending { shutdown, abort, backstage: [backstage.disarm(), rear.disarm()], registry_tasks };
+    let backstage = [backstage.disarm(), rear.disarm()];
+    let ending = Ending { shutdown, abort, backstage, registry_tasks, servers };
     let supervisor = tokio::spawn(ending.run(Arc::clone(&inner)));
-    Ok(Handle { url: plan.url, ca_pem, admin_kubeconfig, tunnels, inner, supervisor })
+    Ok(Handle { url: plan.url, id, ca_pem, admin_kubeconfig, tunnels, inner, supervisor })
 }
 
 impl Handle {
@@ -185,7 +211,7 @@ impl Handle {
         }
         inner.tasks.spawn(inner.acceptor.clone().run(listener));
         if is_reachable(address.ip()) && !inner.advertises.swap(true, Ordering::AcqRel) {
-            bootstrap::publish(&inner.registry, address).await.map_err(Error::Bootstrap)?;
+            bootstrap::publish(&inner.registry, address, &inner.slice).await.map_err(Error::Bootstrap)?;
         }
         Ok(())
     }
@@ -237,6 +263,7 @@ struct Ending {
     abort: CancellationToken,
     backstage: [CancellationToken; 2],
     registry_tasks: Vec<JoinHandle<()>>,
+    servers: Option<Arc<Servers>>,
 }
 
 impl Ending {
@@ -254,6 +281,11 @@ impl Ending {
                 tracing::error!("a task of the registry panicked");
             }
         }
+        if let Some(servers) = self.servers
+            && tokio::time::timeout(LEAVE, servers.leave()).await.is_err()
+        {
+            tracing::warn!("the store did not answer; the other servers will find this one gone");
+        }
     }
 }
 
@@ -264,6 +296,8 @@ struct Plan {
     settings: Settings,
     /// Where pods reach this server, when that is known.
     advertised: Option<SocketAddr>,
+    /// Where other servers reach it.
+    own_address: SocketAddr,
 }
 
 impl Plan {
@@ -286,7 +320,9 @@ impl Plan {
             Some(address) => Some(SocketAddr::new(address, first.port())),
             None => listening.iter().copied().find(|address| is_reachable(address.ip())),
         };
+        let own_host = config.advertise_address.unwrap_or(url_host);
         Ok(Self {
+            own_address: SocketAddr::new(own_host, first.port()),
             url: format!("https://{}", SocketAddr::new(url_host, first.port())),
             names: pki::server_names(addresses),
             settings,

@@ -42,12 +42,22 @@ impl TestServer {
 
     /// Starts on a store and a data directory, with an audit log.
     pub(crate) async fn start_on(backend: Arc<dyn drover_store::Backend>, data_dir: tempfile::TempDir) -> Self {
+        Self::start_with(data_dir, backend, false).await.unwrap()
+    }
+
+    /// Starts on a directory and a store that others may use.
+    pub(crate) async fn start_with(
+        data_dir: tempfile::TempDir,
+        backend: Arc<dyn drover_store::Backend>,
+        shared: bool,
+    ) -> Result<Self, super::Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::new(data_dir.path().to_owned(), vec![listener], backend);
+        config.shared = shared;
         config.audit = Some(Box::new(FileSink::new(Limits::new(data_dir.path().join("audit")))));
         let shutdown = CancellationToken::new();
-        let handle = start(config, shutdown.clone()).await.unwrap();
-        Self { handle, shutdown, data_dir }
+        let handle = start(config, shutdown.clone()).await?;
+        Ok(Self { handle, shutdown, data_dir })
     }
 
     /// Reads the administrator's identity out of the kubeconfig, as a client would.

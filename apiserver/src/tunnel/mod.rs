@@ -1,7 +1,7 @@
 //! Connections that agents dialled, used the other way round: the agent serves HTTP/2, this server asks.
 //!
-//! Owns who is connected. One tunnel a node, the newest wins. This is the only way from the server to a node: no
-//! address is ever dialled (A36).
+//! Owns who is connected. One tunnel a node, the newest wins. This is the only way from a server to a node: no
+//! address of a node is ever dialled (A36). An agent that is connected to another server is asked through that one.
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -11,7 +11,7 @@ mod upgrade;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +24,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use upgrade::upgrade;
 
-use crate::front::{Body, Request};
+use crate::{
+    front::{Body, Request},
+    servers::Servers,
+};
 
 /// An agent that does not answer a ping within `PING_PATIENCE` is gone.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ pub struct Tunnels {
     nodes: Mutex<HashMap<String, Tunnel>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    /// The other servers; unset where there can be none.
+    servers: OnceLock<Arc<Servers>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +55,7 @@ struct Tunnel {
 impl Tunnels {
     /// Builds an empty table; connections end with `shutdown`.
     pub(crate) fn new(tasks: TaskTracker, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { nodes: Mutex::default(), tasks, shutdown })
+        Arc::new(Self { nodes: Mutex::default(), tasks, shutdown, servers: OnceLock::new() })
     }
 
     /// Takes a byte stream at whose other end the agent of `node` serves HTTP/2 with prior knowledge.
@@ -98,11 +103,37 @@ impl Tunnels {
         nodes
     }
 
-    /// Sends a request to the agent of `node`; its path and query are the agent's.
+    /// Says whom to ask for agents that are not connected here.
+    pub(crate) fn set_servers(&self, servers: &Arc<Servers>) {
+        // One server has one view of the others; a second call would not change which.
+        _ = self.servers.set(Arc::clone(servers));
+    }
+
+    /// Whether agents may be connected to other servers.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.servers.get().is_some()
+    }
+
+    /// Sends a request to the agent of `node`, at whichever server it is connected; its path and query are the agent's.
     ///
     /// # Errors
     /// 503 when the agent is not connected, hangs up, or does not answer in time.
     pub(crate) async fn send(&self, node: &str, request: Request) -> Result<http::Response<Incoming>, ApiError> {
+        let is_here = self.lock().contains_key(node);
+        let Some(servers) = self.servers.get().filter(|_| !is_here) else { return self.send_here(node, request).await };
+        let forwarded = tokio::time::timeout(HEADERS_PATIENCE, servers.forward(node, request)).await;
+        match forwarded {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(unreachable(node, "its agent is not connected to any server")),
+            Err(_) => Err(unreachable(node, "its agent does not answer")),
+        }
+    }
+
+    /// Sends a request to an agent that is connected to this server.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub(crate) async fn send_here(&self, node: &str, request: Request) -> Result<http::Response<Incoming>, ApiError> {
         let sender = self.lock().get(node).map(|tunnel| tunnel.sender.clone());
         let Some(mut sender) = sender else { return Err(unreachable(node, "its agent is not connected")) };
         match tokio::time::timeout(HEADERS_PATIENCE, sender.send_request(request)).await {

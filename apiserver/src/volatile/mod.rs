@@ -2,8 +2,11 @@
 //!
 //! A [`Backend`] like the durable one, so that the cache and the registry treat both alike. Its revisions are
 //! `(epoch << 32) + n`, where the epoch is the revision of a durable write made at each start: never reused, never
-//! taken from a clock. Nothing here survives the process.
+//! taken from a clock. Nothing in [`Volatile`] survives the process; [`kept`] says what does all the same, and
+//! [`shared`] which of several servers has it.
 
+pub(crate) mod kept;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +91,18 @@ impl Volatile {
 
     fn limit_of(&self, key: &[u8]) -> Option<usize> {
         self.limits.iter().position(|limit| key.starts_with(limit.prefix.as_bytes()))
+    }
+
+    /// Returns how a transaction would fail by its preconditions, `None` when they hold.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room for it.
+    fn examine(&self, transaction: &Transaction) -> Result<Option<TransactionResult>, Error> {
+        let state = self.lock();
+        if let Some(conflict) = state.conflict(&transaction.compares) {
+            return Ok(Some(conflict));
+        }
+        self.make_room(&state, &mut transaction.operations.clone()).map(|()| None)
     }
 
     /// Adds the deletions that make room for the puts of `operations`.
