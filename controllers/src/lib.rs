@@ -32,6 +32,8 @@ pub mod scheduler;
 
 pub mod volumes;
 
+pub mod leader;
+
 mod manager;
 
 pub use manager::{Config, ConfigError, Context, names, run};

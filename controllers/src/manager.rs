@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::leader::{self, Election};
 use crate::node::cidr::Range;
 use crate::runtime::{Cluster, Controller, Environment, Recorder, WorkQueue, runner};
 use crate::scheduler::{self, Strategy};
@@ -25,6 +27,8 @@ pub struct Config {
     pub placement: Strategy,
     /// Time and randomness.
     pub environment: Environment,
+    /// How the controllers agree with those of other servers who runs; `None` where there can be no others.
+    pub election: Option<Election>,
 }
 
 impl Config {
@@ -37,6 +41,7 @@ impl Config {
             ca_pem: String::new(),
             placement: Strategy::default(),
             environment: Environment::system(),
+            election: None,
         }
     }
 }
@@ -104,12 +109,25 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     CONTROLLERS.iter().map(|entry| entry.name)
 }
 
-/// Runs the enabled controllers until `shutdown`; returns when all have ended.
+/// Runs the enabled controllers until `shutdown`, while this process leads; returns when all have ended.
 ///
 /// # Errors
 /// [`ConfigError`] before anything has started.
 pub async fn run(client: kube::Client, config: Config, shutdown: CancellationToken) -> Result<(), ConfigError> {
     check(&config)?;
+    match config.election.clone() {
+        None => run_term(client, config, shutdown).await,
+        Some(election) => {
+            let environment = config.environment.clone();
+            let term: leader::Term = Box::new(move |client, stop| run_term(client, config.clone(), stop).boxed());
+            leader::run(client, election, environment, term, shutdown).await;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the enabled controllers on caches of their own until `shutdown`.
+async fn run_term(client: kube::Client, config: Config, shutdown: CancellationToken) {
     let mut tasks = JoinSet::new();
     let environment = config.environment.clone();
     let (recorder, recording) = Recorder::new(client.clone(), environment.clone(), shutdown.clone());
@@ -135,7 +153,6 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
             shutdown.cancel();
         }
     }
-    Ok(())
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {

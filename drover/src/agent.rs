@@ -58,7 +58,7 @@ pub(crate) fn spawn(
 pub(crate) async fn uninstall(options: &cli::Uninstall) -> Result<()> {
     let _lock = data_dir::lock(&options.data_dir)?;
     let config = UninstallConfig {
-        cluster_name: data_dir::cluster_name(&options.data_dir, None)?,
+        cluster_name: data_dir::cluster_name(&options.data_dir, None, None)?,
         node_name: node_name(&options.node)?,
         docker_endpoint: options.node.docker.clone(),
         data_dir: options.data_dir.clone(),

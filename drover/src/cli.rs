@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Apiserver(Server),
     /// Simulated nodes that speak only the Kubernetes node and pod API, to this or any Kubernetes API server.
     Hollow(Hollow),
+    /// The controllers alone, as a client of an API server. Several may run: one leads.
+    Controllers(Controllers),
     /// Removes from this host what `up` or an agent made: containers, network, tables and the runtime's registration.
     ///
     /// The data directory with its volumes stays. The server or agent must have ended.
@@ -71,14 +73,25 @@ pub(crate) struct Server {
     /// Range of Service addresses.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub(crate) service_cidr: String,
+    /// Address at which other servers and pods of other hosts reach this one. [default: that of --listen, or of
+    /// the default route]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
+}
+
+/// Which controllers run, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Choice {
     /// Controllers to run: `all`, `none`, or names.
     #[arg(long, default_value = "all", value_delimiter = ',', value_name = "NAME,…")]
     pub(crate) controllers: Vec<String>,
     /// How the scheduler chooses among the nodes that fit.
     #[arg(long, default_value = "spread", value_parser = ["spread", "binpack", "random"])]
     pub(crate) placement: String,
-    #[command(flatten)]
-    pub(crate) audit: Audit,
 }
 
 /// The audit log in `DIR/audit`.
@@ -105,6 +118,19 @@ impl Audit {
         };
         self.audit_log.then(|| Box::new(FileSink::new(limits)) as Box<dyn Sink>)
     }
+}
+
+/// The controllers without a server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Controllers {
+    /// How to reach an API server, as its administrator.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: PathBuf,
+    /// Range of pod addresses; the same as the servers'.
+    #[arg(long, default_value = "10.128.0.0/9", value_name = "CIDR")]
+    pub(crate) cluster_cidr: String,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
 }
 
 /// The local node.
@@ -180,9 +206,9 @@ pub(crate) struct Uninstall {
     pub(crate) node: Node,
 }
 
-impl Server {
+impl Choice {
     /// Returns the names of the controllers asked for.
-    pub(crate) fn enabled_controllers(&self) -> BTreeSet<String> {
+    pub(crate) fn enabled(&self) -> BTreeSet<String> {
         let all = || drover_controllers::names().map(str::to_owned);
         let asked = self.controllers.iter().filter(|name| *name != "none");
         asked.flat_map(|name| if name == "all" { all().collect() } else { vec![name.clone()] }).collect()

@@ -39,8 +39,9 @@ pub(crate) fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Returns the cluster's name: the one kept in the directory, else the one given, else a new random one, which is kept.
-pub(crate) fn cluster_name(dir: &Path, given: Option<&str>) -> Result<String> {
+/// Returns the cluster's name: the one kept in the directory, else the one given, else that of the cluster whose store
+/// is used, else a new random one, which is kept.
+pub(crate) fn cluster_name(dir: &Path, given: Option<&str>, of_store: Option<&str>) -> Result<String> {
     let path = dir.join("cluster-name");
     match fs::read_to_string(&path) {
         Ok(kept) => {
@@ -53,7 +54,9 @@ pub(crate) fn cluster_name(dir: &Path, given: Option<&str>) -> Result<String> {
             Ok(kept)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let name = given.map_or_else(|| format!("drover-{:06x}", rand::random::<u32>() & 0xff_ffff), str::to_owned);
+            let name = given
+                .or(of_store)
+                .map_or_else(|| format!("drover-{:06x}", rand::random::<u32>() & 0xff_ffff), str::to_owned);
             write(&path, name.as_bytes())?;
             Ok(name)
         }
