@@ -1,6 +1,8 @@
 # The menu. Every target is a thin call of cargo or of a script in scripts/.
 
-.PHONY: help sim sim-full demo demo-down mutants test build fmt lint deny doc bench bench-hollow up clean
+KILLS ?= 20
+
+.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -13,6 +15,9 @@ demo-down: ## Remove what the demo made
 
 test: ## Everything that can run on this machine; says loudly what was skipped
 	scripts/test.sh
+
+ha-proof: ## Three servers on three etcd members and three engines under KILLS=20 random kills and pauses
+	scripts/ha-proof.sh $(KILLS)
 
 build: ## Release binaries: drover, droverctl, drover-runc
 	scripts/prepare.sh build

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod etcd;
+mod fleet;
 mod http;
 mod load;
 mod process;
@@ -14,6 +15,7 @@ mod world;
 
 pub use cluster::{Cluster, Store};
 pub use etcd::Etcd;
+pub use fleet::{Engine, EngineContainer, EtcdTrio, Fleet, Server, Victim, Writer, Written};
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
 pub use process::{Finished, binary, run};

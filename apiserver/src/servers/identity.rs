@@ -67,7 +67,7 @@ pub async fn cluster_of(backend: &dyn Backend) -> Result<Option<String>, Identit
 /// # Errors
 /// [`IdentityError`].
 pub(crate) async fn check_before(backend: &dyn Backend, pki: &Path) -> Result<(), IdentityError> {
-    let missing = ["ca.key", "ca.crt", "service-account.key", "sealing.keys"].iter().any(|file| !pki.join(file).is_file());
+    let missing = ["ca.key", "ca.crt", "service-account.key"].iter().any(|file| !pki.join(file).is_file());
     match read(backend).await? {
         Some(ClusterIdentity { cluster, .. }) if missing => {
             Err(IdentityError::NoAuthority { cluster, pki: pki.display().to_string() })

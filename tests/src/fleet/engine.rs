@@ -1,0 +1,153 @@
+//! A Docker Engine of the test's own beside the machine's: own socket, own images, own containers, no bridge.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use super::process::Victim;
+use crate::{Finished, eventually, run};
+
+/// One running dockerd; ends with this value.
+#[derive(Debug)]
+pub struct Engine {
+    dir: PathBuf,
+    process: Victim,
+}
+
+/// A container as the engine tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineContainer {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `running`, `exited`, …
+    pub state: String,
+    /// Uid of the pod, empty for a container that is not ours.
+    pub pod_uid: String,
+    /// Name in the pod.
+    pub container: String,
+    /// Which try it is, as its label has it.
+    attempt: String,
+}
+
+impl EngineContainer {
+    /// Which try it is.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt.parse().unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Starts dockerd with everything below `dir`, and gives it `images` of the machine's engine.
+    ///
+    /// # Errors
+    /// When it does not come up, with the end of its log.
+    pub async fn start(dir: PathBuf, namespace: &str, images: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("daemon.json"), "{}")?;
+        let log = File::create(dir.join("dockerd.log"))?;
+        let path = |name: &str| dir.join(name).display().to_string();
+        let child = Command::new("dockerd")
+            .args(["-H", &format!("unix://{}", path("docker.sock")), "--data-root", &path("root")])
+            .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--config-file", &path("daemon.json")])
+            .args([
+                "--containerd-namespace",
+                namespace,
+                "--containerd-plugins-namespace",
+                &format!("{namespace}-plugins"),
+            ])
+            .args(["--bridge=none", "--iptables=false"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start dockerd")?;
+        let mut engine = Self { process: Victim::new(child), dir };
+        let log = engine.dir.join("dockerd.log");
+        eventually("dockerd answering", async || {
+            if let Some(status) = engine.process.ended()? {
+                bail!("dockerd ended with {status}:\n{}", std::fs::read_to_string(&log)?);
+            }
+            let version = run("docker".as_ref(), &["-H", &engine.url(), "version"], "", &[]).await?;
+            Ok(if version.code == 0 { Ok(()) } else { Err(version.stderr) })
+        })
+        .await?;
+        engine.load(images).await?;
+        Ok(engine)
+    }
+
+    /// `unix:///…/docker.sock`.
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.dir.join("docker.sock").display())
+    }
+
+    /// Runs the Docker client against this engine.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn docker(&self, args: &[&str]) -> Result<Finished> {
+        let url = self.url();
+        let all: Vec<&str> = ["-H", url.as_str()].into_iter().chain(args.iter().copied()).collect();
+        run("docker".as_ref(), &all, "", &[]).await
+    }
+
+    /// Returns every container, running or not.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn containers(&self) -> Result<Vec<EngineContainer>> {
+        let label = |name: &str| format!("{{{{.Label \"dev.drover.{name}\"}}}}");
+        let labels = ["pod.uid", "container", "attempt"].map(label).join("\t");
+        let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.State}}}}\t{labels}");
+        let listed = self.docker(&["ps", "--all", "--no-trunc", "--format", &format]).await?.success()?;
+        let container = |line: &str| {
+            let mut parts = line.split('\t').map(str::to_owned);
+            let mut part = || parts.next().unwrap_or_default();
+            EngineContainer {
+                id: part(),
+                name: part(),
+                state: part(),
+                pod_uid: part(),
+                container: part(),
+                attempt: part(),
+            }
+        };
+        Ok(listed.lines().map(container).collect())
+    }
+
+    async fn load(&self, images: &[&str]) -> Result<()> {
+        let archive = self.dir.join("images.tar");
+        let path = archive.to_str().context("the path is text")?;
+        let save: Vec<&str> = ["save", "-o", path].into_iter().chain(images.iter().copied()).collect();
+        let saved = run("docker".as_ref(), &save, "", &[]).await?;
+        ensure!(saved.code == 0, "images {images:?} are not on this machine (make test builds them): {}", saved.stderr);
+        self.docker(&["load", "-i", path]).await?.success()?;
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.process.end_gently();
+        unmount_below(&self.dir);
+    }
+}
+
+/// What an engine leaves mounted would keep its folder from being removed.
+fn unmount_below(dir: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
+    let mut below: Vec<&str> = below.collect();
+    below.reverse();
+    for path in below {
+        drop(std::process::Command::new("umount").args(["-l", path]).status());
+    }
+}
