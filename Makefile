@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow up clean
+.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: ## Our rates beside a direct API client on the same engine, in the same r
 
 bench-hollow: ## Apply and roll 1,000 replicas on 100 simulated nodes, on both stores
 	scripts/bench-hollow.sh
+
+fuzz: ## Fuzz every parser for TIME=60 seconds each (TARGET=name: one of them); fails on a crash
+	scripts/fuzz.sh
 
 up: build ## Run Drover on this host
 	target/release/drover up

@@ -30,6 +30,8 @@ pub mod hollow;
 pub mod streams;
 pub mod volumes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod run;
 #[cfg(test)]
 mod testing;

@@ -28,4 +28,6 @@ pub mod restored;
 pub mod object;
 pub mod status;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod mutants;

@@ -13,6 +13,8 @@ pub mod cache;
 mod discovery;
 mod fence;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod metrics;
 mod objects;

@@ -5,6 +5,8 @@
 mod backend;
 pub mod embedded;
 pub mod etcd;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod retention;
 

@@ -13,3 +13,12 @@ pub use answer::{Answer, answer};
 pub use server::{BindError, DnsConfig, Server};
 pub use upstream::resolvers;
 pub use zone::{Data, DnsInput, Zone};
+
+/// Reads a message and returns what would be sent back without looking anything up.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn refusal(bytes: &[u8]) -> Option<Vec<u8>> {
+    match message::read(bytes) {
+        message::Incoming::Refuse(reply) => Some(reply),
+        message::Incoming::Question(_) | message::Incoming::Ignore => None,
+    }
+}

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub use docker::DockerEngine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use docker::reads_answer;
 pub use error::{EngineError, ErrorKind};
 pub use images::ImageCache;
 pub(crate) use images::{normalise, registry_of};

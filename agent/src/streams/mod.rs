@@ -21,3 +21,26 @@ mod tests;
 pub use dial::{DialError, InProcessDialer, TlsDialer, TlsDialerConfig};
 pub use service::StreamService;
 pub use tunnel::run_tunnel;
+
+/// Whether a request line of the API server is understood.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn reads_route(method: &http::Method, path: &str, query: &str, now: jiff::Timestamp) -> bool {
+    routes::parse(method, path, query, now).is_ok()
+}
+
+/// Whether frames of a client are understood, given in pieces of `size`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn reads_frames(bytes: &[u8], size: usize) -> bool {
+    let mut decoder = frames::Decoder::default();
+    for piece in bytes.chunks(size) {
+        decoder.push(piece);
+        loop {
+            match decoder.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+    }
+    true
+}

@@ -48,6 +48,8 @@ pub(crate) use keys::{SEALED, SEALING_RECORD, SERVICE_ALLOCATIONS};
 pub use list::List;
 pub use options::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions, parse_revision};
 pub use patch::Patch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use seal::unseal_any;
 pub use update::Part;
 pub use view::to_view;
 pub use watch::{Frame, WatchOptions, Watching};

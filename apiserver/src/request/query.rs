@@ -21,12 +21,13 @@ pub(super) fn parse(query: &str) -> Result<Vec<(String, String)>, ApiError> {
     Ok(pairs)
 }
 
-/// Returns `x` of a field selector that holds `metadata.name=x`.
+/// Returns `x` of a field selector that holds `metadata.name=x`; `None` when no object can have that name.
 pub(super) fn selected_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
+    let name = selector.split(',').find_map(|term| {
         let value = term.trim().strip_prefix("metadata.name=")?;
         Some(value.strip_prefix('=').unwrap_or(value).trim().to_owned())
-    })
+    });
+    name.filter(|name| drover_api::names::path_segment(name).is_empty())
 }
 
 fn form_decode(text: &str) -> Result<String, ApiError> {

@@ -117,3 +117,14 @@ fn query_values_are_form_decoded_and_repeatable_keys_kept_in_order() {
     assert!(info.flag("tty").unwrap());
     assert!(!info.flag("stdin").unwrap());
 }
+
+#[test]
+fn a_selector_names_an_object_only_when_the_name_can_be_one() {
+    let name = |selector: &str| {
+        RequestInfo::parse(&Method::GET, "/api/v1/pods", Some(&format!("fieldSelector={selector}"))).unwrap().name
+    };
+    assert_eq!(name("metadata.name%3Da"), "a");
+    for bad in ["a%2Fb", "..", "."] {
+        assert_eq!(name(&format!("metadata.name%3D{bad}")), "", "{bad}");
+    }
+}

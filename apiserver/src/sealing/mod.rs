@@ -26,6 +26,8 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use envelope::open;
 pub(crate) use envelope::{Error as OpenError, key_id};
 pub use keyring::{Key, KeyId, KeyStore, KeyStoreError, Keyring};
 pub use report::{KeyReport, Report};

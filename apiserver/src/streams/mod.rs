@@ -12,6 +12,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use frames::Decoder;
 use std::sync::Arc;
 
 use drover_api::status::ApiError;

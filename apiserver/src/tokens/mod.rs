@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 pub(crate) use issue::LIFE_SECS_MAX;
 pub use jwt::KeyError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use jwt::verify_any;
 
 use crate::{
     front::{Response, json_response},

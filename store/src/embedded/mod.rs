@@ -228,3 +228,11 @@ fn storage_error(err: impl Into<redb::Error>) -> Error {
 fn transaction_error(err: redb::TransactionError) -> Error {
     storage_error(err)
 }
+
+/// Reads a version record; whether it is one does not matter here.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn decode_record(key: &[u8], revision: Revision, record: &[u8]) {
+    if let Ok(version) = schema::decode(key, revision, record) {
+        assert_eq!(schema::encode(key, revision, &version), record, "another record reads the same");
+    }
+}

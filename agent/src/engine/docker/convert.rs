@@ -239,3 +239,17 @@ pub(super) fn volume(volume: Volume) -> VolumeDetails {
         labels: volume.labels.into_iter().collect(),
     }
 }
+
+/// Takes an engine's answer for everything that it could be.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn reads_answer(answer: &serde_json::Value) {
+    fn read<T: serde::de::DeserializeOwned>(answer: &serde_json::Value) -> Option<T> {
+        serde_json::from_value(answer.clone()).ok()
+    }
+    read(answer).and_then(container_summary);
+    read(answer).and_then(container_details);
+    read(answer).and_then(event);
+    read(answer).map(info);
+    read(answer).map(volume);
+    read::<ContainerStatsResponse>(answer).map(|sample| stats(&sample));
+}

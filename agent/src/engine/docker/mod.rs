@@ -7,6 +7,8 @@ mod classify;
 mod convert;
 mod images;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use convert::reads_answer;
 use std::{future::Future, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
