@@ -41,7 +41,7 @@ pub(crate) struct Seen {
 pub(crate) struct PodWatcher {
     seen: watch::Receiver<Seen>,
     image: watch::Sender<String>,
-    task: JoinHandle<Result<()>>,
+    task: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,13 +68,16 @@ struct Event {
 #[derive(Deserialize)]
 struct Pod {
     metadata: ObjectMeta,
+    /// A bookmark has none.
+    #[serde(default)]
     spec: Spec,
     #[serde(default)]
     status: Status,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Spec {
+    #[serde(default)]
     containers: Vec<Container>,
 }
 
@@ -109,7 +112,11 @@ impl PodWatcher {
         let path = format!("/api/v1/namespaces/{namespace}/pods");
         let task = tokio::spawn(async move {
             loop {
-                follow(&client, &path, &image_rx, &seen_tx).await?;
+                // A watch that ends or was too slow for the server is begun anew.
+                if let Err(error) = follow(&client, &path, &image_rx, &seen_tx).await {
+                    eprintln!("watching pods: {error:#}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         });
         seen.wait_for(|seen| seen.at.is_some()).await.context("no list of pods came")?;
