@@ -36,6 +36,22 @@ pub fn plan_compaction(retention: &Retention, newest: Revision, compacted: Revis
     (gathered >= worth_it).then_some(target)
 }
 
+/// Decides between two looks whether so much history has gathered that it must not wait: more than twice the retention.
+///
+/// Keeps a store that is written to at full speed within bounds, however long the interval. The answer is as of
+/// [`plan_compaction`].
+pub(crate) fn plan_overdue_compaction(
+    retention: &Retention,
+    newest: Revision,
+    compacted: Revision,
+) -> Option<Revision> {
+    // A hundred revisions are nothing: below, each commit would compact.
+    const TRIFLE: u64 = 100;
+    let most = retention.keep_revisions.saturating_mul(2).max(TRIFLE);
+    let is_overdue = newest.saturating_sub(compacted) > most;
+    if is_overdue { plan_compaction(retention, newest, compacted) } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -66,6 +82,15 @@ mod tests {
     #[test]
     fn keeping_nothing_compacts_at_the_newest() {
         assert_eq!(plan_compaction(&retention(0), 7, 6), Some(7));
+    }
+
+    #[test]
+    fn twice_the_retention_is_compacted_at_once_and_less_waits() {
+        assert_eq!(plan_overdue_compaction(&retention(1000), 2000, 0), None);
+        assert_eq!(plan_overdue_compaction(&retention(1000), 2001, 0), Some(1001));
+        assert_eq!(plan_overdue_compaction(&retention(0), 100, 0), None);
+        assert_eq!(plan_overdue_compaction(&retention(0), 101, 0), Some(101));
+        assert_eq!(plan_overdue_compaction(&retention(u64::MAX), u64::MAX, 0), None);
     }
 
     proptest! {

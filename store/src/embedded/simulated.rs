@@ -49,6 +49,7 @@ struct State {
     crash_before: Option<u64>,
     crashed: bool,
     failing_step: Option<(u64, Failure)>,
+    full_from: Option<u64>,
     syncs: u64,
     failing_sync: Option<u64>,
     lying_after: Option<u64>,
@@ -101,6 +102,12 @@ impl SimulatedDisk {
         state.failing_step = Some((state.steps + step, failure));
     }
 
+    /// From step `step` from now on no more space is given than is in use or set aside then; 0 is the next one.
+    pub fn fill_before(&self, step: u64) {
+        let mut state = self.state();
+        state.full_from = Some(state.steps + step);
+    }
+
     /// The n-th sync from now on fails with `EIO`, once; 0 is the next one.
     pub fn fail_sync(&self, n: u64) {
         let mut state = self.state();
@@ -115,7 +122,14 @@ impl SimulatedDisk {
 
     /// Gives the disk another size in bytes.
     pub fn resize(&self, capacity: usize) {
-        self.state().capacity = Some(capacity);
+        let mut state = self.state();
+        state.full_from = None;
+        state.capacity = Some(capacity);
+    }
+
+    /// Bytes that are set aside when the store asks for it.
+    pub fn reserve_bytes(&self) -> usize {
+        self.state().reserve
     }
 
     /// Steps taken so far.
@@ -261,6 +275,9 @@ impl State {
         self.crashed |= self.crash_before == Some(self.steps);
         if self.crashed {
             return Err(io::Error::other("simulated power loss"));
+        }
+        if self.full_from == Some(self.steps) {
+            self.capacity = Some(self.blocks.len() * BLOCK + self.reserved);
         }
         self.steps += 1;
         match self.failing_step {

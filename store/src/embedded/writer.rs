@@ -14,10 +14,11 @@ use super::shared::{Shared, closed};
 use super::space::SpaceState;
 use super::write::Tables;
 use super::{storage_error, transaction_error};
-use crate::retention::Retention;
+use crate::retention::{Retention, plan_overdue_compaction};
 use crate::{Changes, Error, Operation, Revision, State, Transaction, TransactionResult};
 
-/// So many log entries go with each commit while compacted history is being removed.
+/// So many log entries at least go with each commit while compacted history is being removed; twice as many as the
+/// commit adds when it adds more, so that removing gains on writing.
 const PURGE_AT_ONCE: usize = 1000;
 
 /// Something for the writer to do, and where the answer goes.
@@ -98,42 +99,43 @@ impl Writer {
     /// Makes a batch durable, then answers. Breaks when the store cannot go on.
     pub(super) fn commit(&mut self, batch: Vec<Job>) -> ControlFlow<()> {
         let mut answers = Vec::with_capacity(batch.len());
+        let mut outcome = Outcome { purging: self.purging, ..Outcome::default() };
         let mut batch = batch.into_iter();
-        match self.write(&mut batch, &mut answers) {
-            Ok(outcome) => {
-                self.record(&outcome, answers.len());
-                self.shared.publish(outcome.changes);
-                answers.into_iter().for_each(|answer| answer.send(None));
+        match self.write(&mut batch, &mut answers, &mut outcome) {
+            Ok(()) => {
+                self.announce(outcome, answers);
                 ControlFlow::Continue(())
             }
             Err(error) => {
                 answers.extend(batch.map(Answer::unserved));
-                self.fail(&error, answers)
+                self.fail(&error, outcome, answers)
             }
         }
     }
 
+    /// Makes a durable batch known.
+    fn announce(&mut self, outcome: Outcome, answers: Vec<Answer>) {
+        self.record(&outcome, answers.len());
+        self.shared.publish(outcome.changes);
+        answers.into_iter().for_each(|answer| answer.send(None));
+    }
+
     /// Writes a batch, each transaction seeing those before it, and syncs. Takes jobs out of `batch` as it serves them.
-    fn write(&self, batch: &mut impl Iterator<Item = Job>, answers: &mut Vec<Answer>) -> Result<Outcome, Error> {
+    fn write(
+        &self,
+        batch: &mut impl Iterator<Item = Job>,
+        answers: &mut Vec<Answer>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
         let database = self.shared.database();
         let database = database.as_ref().ok_or_else(closed)?;
         let write = database.begin_write().map_err(transaction_error)?;
-        let mut outcome = Outcome { purging: self.purging, ..Outcome::default() };
         {
             let mut tables = Tables::open(&write)?;
             for job in batch {
-                self.apply(job, &mut tables, &mut outcome, answers)?;
+                self.apply(job, &mut tables, outcome, answers)?;
             }
-            if self.space.is_full() && !outcome.changes.is_empty() {
-                // A delete is itself history. On a full disk it goes at once, else deletes would fill the reserve.
-                tables.compact(tables.revision)?;
-                outcome.compacted = Some(tables.revision);
-                outcome.purging = true;
-            }
-            if outcome.purging {
-                outcome.purged = tables.purge(PURGE_AT_ONCE)?;
-                outcome.purging = outcome.purged == PURGE_AT_ONCE;
-            }
+            self.compact_and_purge(&mut tables, outcome)?;
             outcome.revision = tables.revision;
             if !outcome.changes.is_empty() {
                 tables.store_revision()?;
@@ -144,7 +146,29 @@ impl Writer {
         } else {
             write.commit().map_err(storage_error)?;
         }
-        Ok(outcome)
+        Ok(())
+    }
+
+    /// Lets history go with the commit that makes it due, and rows of what was compacted before.
+    fn compact_and_purge(&self, tables: &mut Tables<'_>, outcome: &mut Outcome) -> Result<(), Error> {
+        let overdue = if self.space.is_full() {
+            // A delete is itself history. On a full disk it goes at once, else deletes would fill the reserve.
+            Some(tables.revision)
+        } else {
+            plan_overdue_compaction(&self.retention, tables.revision, tables.compacted)
+        };
+        if let Some(revision) = overdue.filter(|_| !outcome.changes.is_empty()) {
+            tables.compact(revision)?;
+            outcome.compacted = Some(revision);
+            outcome.purging = true;
+        }
+        if outcome.purging {
+            let added: usize = outcome.changes.iter().map(|changes| changes.events.len()).sum();
+            let limit = PURGE_AT_ONCE.max(added * 2);
+            outcome.purged = tables.purge(limit)?;
+            outcome.purging = outcome.purged == limit;
+        }
+        Ok(())
     }
 
     fn apply(
@@ -204,13 +228,20 @@ impl Writer {
         }
     }
 
-    /// Nothing of the batch is durable. Goes on only when the reason is that it did not fit.
-    fn fail(&mut self, error: &Error, answers: Vec<Answer>) -> ControlFlow<()> {
+    /// Goes on only when the reason is that there was no room. Then the disk says whether the batch is durable: redb
+    /// cuts the file after the sync, and when that fails the commit fails though it stands.
+    fn fail(&mut self, error: &Error, outcome: Outcome, answers: Vec<Answer>) -> ControlFlow<()> {
         let error = match self.space.failure() {
             Some(reason) => Error::Broken(reason.to_owned()),
             None => error.clone(),
         };
-        let goes_on = matches!(error, Error::Full(_)) && self.reopen().is_ok();
+        let went_on = if matches!(error, Error::Full(_)) { self.reopen() } else { Err(error.clone()) };
+        let went_on = went_on.and_then(|()| self.is_durable(&outcome));
+        if went_on == Ok(true) {
+            self.announce(outcome, answers);
+            return ControlFlow::Continue(());
+        }
+        let goes_on = went_on.is_ok();
         let told = if goes_on { error.clone() } else { broken(&error) };
         if !goes_on {
             self.shared.end(told.clone());
@@ -219,6 +250,14 @@ impl Writer {
         }
         answers.into_iter().for_each(|answer| answer.send(Some(&told)));
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Whether the database, just reopened, holds the batch. A write of one is there as a whole or not at all.
+    fn is_durable(&self, outcome: &Outcome) -> Result<bool, Error> {
+        let known = (self.shared.health().revision, self.shared.health().compacted);
+        let stored = self.shared.read(|snapshot| Ok((snapshot.revision, snapshot.compacted)))?;
+        let written = (outcome.revision.max(known.0), outcome.compacted.unwrap_or(known.1));
+        Ok(stored == written && stored != known)
     }
 }
 

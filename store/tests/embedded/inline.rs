@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use drover_store::embedded::{Embedded, Options, SimulatedDisk, Unsynced};
+use drover_store::embedded::{Embedded, Failure, Options, SimulatedDisk, Unsynced};
 use drover_store::{Backend, Error, Operation, Range, Retention, State, Transaction};
 use futures::{FutureExt, StreamExt};
 
@@ -77,6 +77,39 @@ fn a_full_disk_takes_deletes_and_is_left_at_a_tick() {
     store.tick();
     assert_eq!(store.health().state, State::Serving);
     store.commit(put(0, 5_000)).now_or_never().unwrap().unwrap();
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_one_step_leaves_no_doubt_about_what_was_written() {
+    for step in (0..).step_by(5) {
+        let disk = SimulatedDisk::default();
+        let store = open(&disk, options());
+        let mut model = Model::default();
+        let mut watch = store.changes(b"", 0).now_or_never().unwrap().unwrap();
+        let mut seen = Vec::new();
+        let planned_at = disk.steps() + step;
+        disk.fail_step(step, Failure::Full);
+        // The file grows, and is cut when most of it is free again.
+        for round in 0..3 {
+            for transaction in [put(round, 200_000), delete(round)] {
+                match store.commit(transaction.clone()).now_or_never().unwrap() {
+                    Ok(result) => assert_eq!(result, model.commit(&transaction), "step {step}"),
+                    Err(Error::Full(_)) => {}
+                    Err(error) => assert!(error.to_string().contains("sync"), "step {step}: {error}"),
+                }
+                while let Some(Some(Ok(changes))) = watch.next().now_or_never() {
+                    seen.push(changes.revision);
+                }
+            }
+            store.tick();
+            drop(store.compact(model.revision()).now_or_never().unwrap());
+        }
+        assert_eq!(seen, (1..=model.revision()).collect::<Vec<_>>(), "step {step}");
+        store.close();
+        if disk.steps() < planned_at {
+            return;
+        }
+    }
 }
 
 #[test]
