@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean
+.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,24 @@ bench-hollow: ## Apply and roll 1,000 replicas on 100 simulated nodes, on both s
 
 fuzz: ## Fuzz every parser for TIME=60 seconds each (TARGET=name: one of them); fails on a crash
 	scripts/fuzz.sh
+
+PROOF = cargo run --quiet --release -p drover-store --example proof --
+
+store-proof: ## Kill the store at every step of disk and process, fail and fill its disk: nothing may be lost
+	scripts/prepare.sh build
+	$(PROOF) sweep $(STRIDE)
+	$(PROOF) strace $(STRIDE)
+
+histories: ## N client histories on each store and DELIVERIES watch events, checked; broken stores must be reported
+	scripts/prepare.sh build
+	$(PROOF) controls
+	$(PROOF) histories embedded $(or $(N),1000)
+	$(PROOF) histories etcd $(or $(ETCD_N),30)
+	$(PROOF) deliveries $(or $(DELIVERIES),100000000)
+
+growth: ## WRITES over a thousand keys: the store's file stays within three times the live data
+	scripts/prepare.sh build
+	$(PROOF) growth $(or $(WRITES),10000000)
 
 up: build ## Run Drover on this host
 	target/release/drover up
