@@ -9,7 +9,7 @@ mod mounts;
 mod resources;
 mod security;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
@@ -17,6 +17,8 @@ pub use commands::expand;
 pub use labels::{ContainerIdentity, Owner, container_name, identity_of};
 pub use mounts::{ForbiddenPaths, ResolvedMount};
 pub use resources::qos_class;
+
+use mounts::lexically_plain;
 
 use crate::{engine::ContainerConfig, seams::EngineNetworking};
 
@@ -59,6 +61,8 @@ pub struct BuildInput<'a> {
     pub networking: EngineNetworking,
     /// The user that the image names, when it was asked for.
     pub image_user: Option<String>,
+    /// The working directory that the image names, when it was asked for.
+    pub image_working_dir: Option<String>,
     /// Memory of the node, from which `oom_score_adj` is computed.
     pub node_memory_bytes: u64,
     /// The lowest `oom_score_adj` that this host allows.
@@ -78,6 +82,11 @@ pub(crate) fn check_reference(image: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a working directory leads below `/proc`, however it is spelled.
+fn is_below_proc(dir: &str) -> bool {
+    lexically_plain(Path::new(dir)).starts_with("/proc")
+}
+
 /// Builds the configuration of one container.
 ///
 /// # Errors
@@ -87,9 +96,9 @@ pub fn build_container_config(input: &BuildInput<'_>) -> Result<ContainerConfig,
     let image = container.image.clone().unwrap_or_default();
     check_reference(&image).map_err(|message| ConfigError { reason: "InvalidImageName", message })?;
     let working_dir = container.working_dir.clone().filter(|dir| !dir.is_empty());
-    if working_dir.as_deref().is_some_and(|dir| dir.starts_with("/proc")) {
+    if working_dir.as_deref().or(input.image_working_dir.as_deref()).is_some_and(is_below_proc) {
         // CVE-2024-21626: a leaked descriptor of the runtime as working directory.
-        return Err(ConfigError::new("workingDir may not be under /proc"));
+        return Err(ConfigError::new("workingDir may not be under /proc, neither the container's nor the image's"));
     }
     let list = |words: &Option<Vec<String>>| {
         let words = words.as_ref().filter(|words| !words.is_empty())?;

@@ -54,7 +54,8 @@ impl ForbiddenPaths {
     }
 }
 
-fn lexically_plain(path: &Path) -> PathBuf {
+/// Resolves `.`, `..` and repeated slashes without looking at any disk; a relative path counts from the root.
+pub(super) fn lexically_plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for component in path.components() {
         match component {

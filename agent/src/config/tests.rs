@@ -58,6 +58,7 @@ fn build(pod_spec: Value, container: Value) -> Result<ContainerConfig, ConfigErr
             ipv4: None,
         },
         image_user: Some(String::new()),
+        image_working_dir: (container.image.as_deref() == Some("runs-in-proc")).then(|| "/proc/self/fd/8".to_owned()),
         node_memory_bytes: 4 << 30,
         oom_score_floor: -1000,
         forbidden: &ForbiddenPaths::new(["/run/docker.sock".into()]),
@@ -276,6 +277,10 @@ fn what_is_not_allowed_is_refused_with_its_reason() {
     }
     let table = [
         (json!({}), json!({"workingDir": "/proc/self/fd/8"}), "workingDir"),
+        (json!({}), json!({"workingDir": "//proc/./self/fd/8"}), "workingDir"),
+        (json!({}), json!({"workingDir": "/x/../proc/self/fd/8"}), "workingDir"),
+        (json!({}), json!({"workingDir": "proc/self/fd/8"}), "workingDir"),
+        (json!({}), json!({"image": "runs-in-proc"}), "workingDir"),
         (json!({}), json!({"image": "a b"}), "invalid reference format"),
         (json!({}), json!({"securityContext": {"procMount": "Unmasked"}}), "procMount"),
         (json!({}), json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}), "Localhost"),

@@ -247,6 +247,8 @@ pub struct ImageDetails {
     pub summary: ImageSummary,
     /// `user[:group]` that it runs as; empty is root.
     pub user: String,
+    /// The directory that it runs in; empty is the root.
+    pub working_dir: String,
     /// Its stop signal.
     pub stop_signal: Option<String>,
 }

@@ -27,10 +27,12 @@ pub(super) fn node(root: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// Checks the status of a Node: amounts that are not negative, addresses that are not repeated.
+/// Checks the status of a Node: amounts that a node can have, addresses that are not repeated.
 pub(super) fn status(root: &At<'_, '_>, errors: &mut Errors) {
-    resources::amounts(&root.get("status.capacity"), errors);
-    resources::amounts(&root.get("status.allocatable"), errors);
+    for list in ["status.capacity", "status.allocatable"] {
+        resources::amounts(&root.get(list), errors);
+        root.get(list).entries().for_each(|(_, amount)| resources::bounded(&amount, errors));
+    }
     let mut seen = BTreeSet::new();
     for address in root.get("status.addresses").items() {
         if !seen.insert(address.value().to_string()) {

@@ -7,6 +7,9 @@ use crate::{names, quantity::Quantity};
 
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
 
+/// An exbibyte: more than any host or volume has, and sums of thousands of them still are numbers.
+const AMOUNT_MAX: i64 = 1 << 60;
+
 /// Checks a container's `resources`.
 pub(super) fn requirements(resources: &At<'_, '_>, errors: &mut Errors) {
     let (limits, requests) = (resources.get("limits"), resources.get("requests"));
@@ -35,6 +38,13 @@ pub(super) fn amounts(map: &At<'_, '_>, errors: &mut Errors) {
     for (name, amount) in map.entries() {
         errors.check_text(&amount, name, names::qualified_name(name));
         non_negative(&amount, errors);
+    }
+}
+
+/// Checks what somebody says there is: an amount beyond any would swallow every sum it goes into.
+pub(super) fn bounded(amount: &At<'_, '_>, errors: &mut Errors) {
+    if Quantity::from_value(amount.value()).is_ok_and(|quantity| quantity > Quantity::from_bytes(AMOUNT_MAX)) {
+        errors.invalid(amount, &format!("must be less than or equal to {AMOUNT_MAX}"));
     }
 }
 

@@ -81,6 +81,10 @@ pub(super) fn persistent_volume_claim(root: &At<'_, '_>, errors: &mut Errors) {
     } else {
         errors.required(&resources.key("storage"), "");
     }
+    let volume = spec.get("volumeName");
+    if !volume.text().is_empty() {
+        errors.check(&volume, names::dns_subdomain(volume.text()));
+    }
     class_and_mode(&spec, errors);
     let source = spec.get("dataSource");
     if source.is_set() {
@@ -181,6 +185,7 @@ fn positive(amount: &At<'_, '_>, errors: &mut Errors) {
     if resources::quantity(amount, errors).is_some_and(|quantity| quantity <= Quantity::ZERO) {
         errors.invalid(amount, "must be greater than zero");
     }
+    resources::bounded(amount, errors);
 }
 
 fn source(spec: &At<'_, '_>, errors: &mut Errors) {

@@ -161,7 +161,7 @@ impl Controller for GarbageCollector {
         kind.objects.caught_up().await?;
         let Some(object) = kind.objects.cache().get(&key) else { return Ok(Outcome::DONE) };
         let states = self.owner_states(kind, &object.metadata).await?;
-        let dependents = self.dependents(owners::uid(&object.metadata));
+        let dependents = self.dependents(number, &key, owners::uid(&object.metadata));
         let mut outcome = Outcome::DONE;
         for action in plan(&object.metadata, &states, &dependents) {
             if matches!(action, Action::Delete { .. })
@@ -204,10 +204,18 @@ impl GarbageCollector {
         Ok(fresh.map_or(OwnerState::Gone, |found| plan::state_of(&found.metadata)))
     }
 
-    fn dependents(&self, uid: &str) -> Vec<Dependent> {
+    /// Finds what the object owns. A reference from elsewhere that only carries its uid is not one to it: whoever wrote
+    /// it must not be able to hold the object back (faults A26).
+    fn dependents(&self, number: usize, key: &ObjectKey, uid: &str) -> Vec<Dependent> {
+        let owner = (number, key.clone());
+        let owned = |metadata: &ObjectMeta| {
+            let place = |reference: &OwnerReference| locate(&self.kinds, reference, owners::namespace(metadata));
+            plan::leads_to(metadata, uid, &owner, place)
+        };
         let of_kind = |(number, kind): (usize, &Followed)| {
             let found = kind.objects.cache().by_index(Index::Owner, uid).into_iter();
-            found.map(|object| Dependent::of(number, uid, &object.metadata)).collect::<Vec<_>>()
+            let owned = found.filter(|object| owned(&object.metadata));
+            owned.map(|object| Dependent::of(number, uid, &object.metadata)).collect::<Vec<_>>()
         };
         self.kinds.iter().enumerate().flat_map(of_kind).collect()
     }

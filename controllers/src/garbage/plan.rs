@@ -48,6 +48,17 @@ impl Dependent {
     }
 }
 
+/// Whether a reference with the owner's uid also leads to where the owner is.
+pub(super) fn leads_to(
+    metadata: &ObjectMeta,
+    uid: &str,
+    owner: &(usize, ObjectKey),
+    place: impl Fn(&OwnerReference) -> Option<(usize, ObjectKey)>,
+) -> bool {
+    let references = metadata.owner_references.iter().flatten().filter(|reference| reference.uid == uid);
+    references.filter_map(place).any(|found| found == *owner)
+}
+
 /// What a collected object's own dependents are in for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Policy {

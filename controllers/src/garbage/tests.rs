@@ -4,7 +4,7 @@ use kube::api::ObjectMeta;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::plan::{Action, Dependent, OwnerState, plan};
+use super::plan::{Action, Dependent, OwnerState, leads_to, plan};
 use crate::runtime::ObjectKey;
 
 fn object(owners: usize, extra: &Value) -> ObjectMeta {
@@ -60,6 +60,22 @@ fn a_foreground_deletion_ends_when_nothing_blocks_it() {
 fn an_orphaning_deletion_lets_go_of_everything_first() {
     let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["orphan"]});
     assert_eq!(check(&object(0, &going), &[], &[dependent(true)]), ["release a/grandchild", "remove finalizer orphan"]);
+}
+
+#[test]
+fn a_uid_alone_makes_no_dependent() {
+    let metadata: ObjectMeta = serde_json::from_value(json!({"namespace": "b", "name": "c", "ownerReferences": [
+        {"apiVersion": "v1", "kind": "X", "name": "o", "uid": "u"}]}))
+    .unwrap();
+    let owner = (3, ObjectKey::new("a", "o"));
+    // Where the reference leads to, seen from the namespace of the object that holds it.
+    let leads = |kind: usize, namespace: &str| {
+        leads_to(&metadata, "u", &owner, |reference| Some((kind, ObjectKey::new(namespace, reference.name.clone()))))
+    };
+    assert!(leads(3, "a"));
+    assert!(!leads(3, "b"), "another namespace");
+    assert!(!leads(4, "a"), "another kind");
+    assert!(!leads_to(&metadata, "other", &owner, |_| Some(owner.clone())), "another uid");
 }
 
 /// Plays the collector over a graph until nothing changes; `edges` are (child, owner).

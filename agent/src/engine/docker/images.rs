@@ -47,6 +47,7 @@ pub(super) fn details(image: ImageInspect) -> ImageDetails {
             size_bytes: image.size.unwrap_or_default(),
         },
         user: config.user.unwrap_or_default(),
+        working_dir: config.working_dir.unwrap_or_default(),
         stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
     }
 }

@@ -299,7 +299,8 @@ impl Engine for FakeEngine {
                 .ok_or_else(|| EngineError::new(ErrorKind::NoSuchImage, "inspect image", "no such image"))?;
             let summary =
                 ImageSummary { id: found.id.clone(), tags: vec![name.clone()], digests: Vec::new(), size_bytes: 1 };
-            Ok(ImageDetails { summary, user: found.behaviour.user.clone(), stop_signal: None })
+            let (user, working_dir) = (found.behaviour.user.clone(), found.behaviour.working_dir.clone());
+            Ok(ImageDetails { summary, user, working_dir, stop_signal: None })
         };
         self.call("inspect image", image, false, act).await
     }

@@ -40,6 +40,8 @@ pub struct Behaviour {
     pub log: String,
     /// The user of the image.
     pub user: String,
+    /// The working directory of the image.
+    pub working_dir: String,
 }
 
 impl Default for Behaviour {
@@ -54,6 +56,7 @@ impl Default for Behaviour {
             exec_code: 0,
             log: String::new(),
             user: String::new(),
+            working_dir: String::new(),
         }
     }
 }

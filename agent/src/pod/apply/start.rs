@@ -1,11 +1,15 @@
 //! Creates one attempt of a container and starts it: two engine calls when nothing goes wrong.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
-    config::{BuildInput, ConfigError, ContainerIdentity, ResolvedMount, build_container_config, identity_of},
-    engine::{ContainerConfig, EngineError, ErrorKind},
+    config::{
+        BuildInput, ConfigError, ContainerIdentity, ResolvedMount, build_container_config, check_reference, identity_of,
+    },
+    engine::{ContainerConfig, EngineError, ErrorKind, ImageDetails},
     ids::{ContainerId, PodUid},
     ledger::LedgerEntry,
     network::hostname,
@@ -131,6 +135,7 @@ async fn configure(
         hostname: Some(hostname(pod)),
         networking: networking.unwrap_or(on_host),
         image_user: image_user(context, request).await?,
+        image_working_dir: image_working_dir(context, request).await?,
         node_memory_bytes: context.node.memory_bytes,
         oom_score_floor: context.node.oom_score_floor,
         forbidden: &context.forbidden,
@@ -166,9 +171,24 @@ async fn image_user(context: &Context, request: &StartRequest) -> Result<Option<
     if non_root != Some(true) && group.is_none() {
         return Ok(None);
     }
+    Ok(Some(image_details(context, request).await?.user.clone()))
+}
+
+/// The image's working directory counts where the manifest names none.
+async fn image_working_dir(context: &Context, request: &StartRequest) -> Result<Option<String>, StartFailure> {
+    if request.container.working_dir.as_deref().is_some_and(|dir| !dir.is_empty()) {
+        return Ok(None);
+    }
+    Ok(Some(image_details(context, request).await?.working_dir.clone()))
+}
+
+async fn image_details(context: &Context, request: &StartRequest) -> Result<Arc<ImageDetails>, StartFailure> {
     let image = request.container.image.as_deref().unwrap_or_default();
-    let details = context.images.details(context.engine.as_ref(), image).await.map_err(StartFailure::Create)?;
-    Ok(Some(details.user.clone()))
+    // What the engine would refuse anyway gets its own reason later.
+    if check_reference(image).is_err() {
+        return Ok(Arc::default());
+    }
+    context.images.details(context.engine.as_ref(), image).await.map_err(StartFailure::Create)
 }
 
 fn local(what: &str, error: &dyn std::fmt::Display) -> StartFailure {

@@ -347,3 +347,24 @@ fn nodes_are_checked() {
     "#]],
     );
 }
+
+#[test]
+fn amounts_beyond_any_are_refused() {
+    check(
+        "v1",
+        "Node",
+        json!({"status": {"capacity": {"cpu": "9223372036854775808"}, "allocatable": {"memory": "1e400"}}}),
+        expect![[r#"
+            FieldValueInvalid status.capacity[cpu]: Invalid value: "9223372036854775808": must be less than or equal to 1152921504606846976
+            FieldValueInvalid status.allocatable[memory]: Invalid value: "1e400": must be less than or equal to 1152921504606846976
+        "#]],
+    );
+    check(
+        "v1",
+        "PersistentVolumeClaim",
+        json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Ei"}}}}),
+        expect![[r#"
+            FieldValueInvalid spec.resources.requests.storage: Invalid value: "8Ei": must be less than or equal to 1152921504606846976
+        "#]],
+    );
+}
