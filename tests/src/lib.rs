@@ -3,12 +3,14 @@
 //! Owns every process and folder it makes and removes them again; touches nothing else. Tests wait for conditions with
 //! [`eventually`], never for a time. The binaries come from the same target folder as the test itself.
 
+pub mod attack;
 mod cluster;
 mod etcd;
 mod fleet;
 mod http;
 mod load;
 mod process;
+mod sockets;
 mod wait;
 mod workload;
 mod world;
@@ -19,6 +21,7 @@ pub use fleet::{Engine, EngineContainer, EtcdTrio, Fleet, Server, Victim, Writer
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
 pub use process::{Finished, binary, run};
+pub use sockets::listeners;
 pub use wait::eventually;
 
 /// Whether this machine can run tests that need root and a Docker Engine; says so loudly when not.
