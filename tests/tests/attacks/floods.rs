@@ -92,7 +92,7 @@ async fn check(server: &Server, what: &str, before: u64, flooded: &Flooded) -> R
     let answer = server.send("admin", "GET", "/api/v1/namespaces", None).await?;
     ensure!(answer.code == 200, "{what}: others got {}", answer.code);
     let grown = i64::try_from(server.resident_kib()?)? - i64::try_from(before)?;
-    println!("{what}: cut off {}, sent {} KiB, the server grew by {grown} KiB", flooded.cut_off, flooded.sent >> 10);
+    eprintln!("{what}: cut off {}, sent {} KiB, the server grew by {grown} KiB", flooded.cut_off, flooded.sent >> 10);
     ensure!(grown < GROWTH_MIB_MAX << 10, "{what}: the server grew by {grown} KiB");
     Ok(())
 }
@@ -272,7 +272,7 @@ async fn one_user_has_so_many_watches_and_no_more() -> Result<()> {
     let server = Server::start().await?;
     world(&server).await?;
     let url = format!("https://{}/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=0", server.address);
-    let mut senders = vec![client(&server, "user:flooder").await?, client(&server, "user:flooder").await?];
+    let mut senders = [client(&server, "user:flooder").await?, client(&server, "user:flooder").await?];
     let mut requests = Vec::new();
     for index in 0..WATCHES_MAX + 50 {
         let request = http::Request::get(&url).body(Full::default())?;
