@@ -20,11 +20,11 @@ use crate::{
 impl Front {
     /// Hands an authorised request to the part that answers it.
     pub(super) async fn dispatch(&self, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
-        if Administration::serves(&info) {
-            return self.administration.answer(&info, &self.audit).await;
-        }
         if let Some(name) = fence::named(&info) {
             return fence::answer(self.registry.durable(), &info, name).await;
+        }
+        if Administration::serves(&info) {
+            return self.administration.answer(&info, &self.audit).await;
         }
         if !info.is_resource {
             return self.dispatch_path(&info, &request);
