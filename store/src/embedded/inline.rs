@@ -33,6 +33,10 @@ impl Inline {
             writer.maintain()?;
             while writer.purging {
                 writer.commit(Vec::new())?;
+                if writer.space.is_full() {
+                    // Removing may need room that is not there; the next round tries again.
+                    break;
+                }
             }
             ControlFlow::Continue(())
         });

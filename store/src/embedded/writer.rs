@@ -254,7 +254,10 @@ impl Writer {
 
     /// Whether the database, just reopened, holds the batch. A write of one is there as a whole or not at all.
     fn is_durable(&self, outcome: &Outcome) -> Result<bool, Error> {
-        let known = (self.shared.health().revision, self.shared.health().compacted);
+        let known = {
+            let health = self.shared.health();
+            (health.revision, health.compacted)
+        };
         let stored = self.shared.read(|snapshot| Ok((snapshot.revision, snapshot.compacted)))?;
         let written = (outcome.revision.max(known.0), outcome.compacted.unwrap_or(known.1));
         Ok(stored == written && stored != known)
