@@ -153,7 +153,7 @@ fn tls_of(part: Part) -> ClientConfig {
     let pki = pki();
     let identity = match part {
         Part::Agent(node) => pki.issue_node_certificate(&format!("n{node}"), SystemTime::now()),
-        Part::Server | Part::Controllers | Part::User => Ok(pki.admin().clone()),
+        Part::Server | Part::Controllers(_) | Part::User => Ok(pki.admin().clone()),
     };
     client_config(pki.ca_pem(), &identity.expect("the names of simulated nodes can stand in a certificate"))
         .expect("our own keys are good")

@@ -48,7 +48,8 @@ fn draw(chance: &Chance, nodes: usize) -> Fault {
 fn part(chance: &Chance, nodes: usize) -> Part {
     match chance.below(6) {
         0 | 1 => Part::Server,
-        2 | 3 => Part::Controllers,
+        2 => Part::Controllers(0),
+        3 => Part::Controllers(1),
         _ => Part::Agent(chance.index(nodes)),
     }
 }

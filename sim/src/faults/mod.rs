@@ -8,13 +8,16 @@ use std::fmt;
 pub use generate::faults;
 pub use tally::{Phase, Tally};
 
+/// Processes of controllers that compete for the lead.
+pub const CANDIDATES: usize = 2;
+
 /// A part of the cluster that can fail on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The API server with its registry and watch cache.
     Server,
-    /// The controllers.
-    Controllers,
+    /// The n-th process of controllers; one of them leads.
+    Controllers(usize),
     /// The agent of the n-th node.
     Agent(usize),
     /// Whoever drives the cluster. Users do not fail; they try again.
@@ -25,7 +28,7 @@ impl fmt::Display for Part {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server => write!(formatter, "server"),
-            Self::Controllers => write!(formatter, "controllers"),
+            Self::Controllers(number) => write!(formatter, "controllers c{number}"),
             Self::Agent(node) => write!(formatter, "agent of n{node}"),
             Self::User => write!(formatter, "user"),
         }

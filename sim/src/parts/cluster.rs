@@ -16,7 +16,7 @@ use crate::{
     chance::Chance,
     clock::SimClock,
     disk::DiskStore,
-    faults::{Fault, Moment, Part},
+    faults::{CANDIDATES, Fault, Moment, Part},
     store::Troubles,
     wire::{Crashed, Wire},
 };
@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
     pub(crate) backend: Arc<dyn Backend>,
     disk: Option<Arc<DiskStore>>,
     server: ServerBox,
-    controllers_clock: SimClock,
+    controllers_clocks: Vec<SimClock>,
     chance: Chance,
     running: BTreeMap<Part, Running>,
     /// What happens by itself later.
@@ -73,7 +73,7 @@ impl Cluster {
             clock: clock.another(),
             chance: chance.fork("server"),
         };
-        let controllers_clock = clock.another();
+        let controllers_clocks = (0..CANDIDATES).map(|_| clock.another()).collect();
         Self {
             wire,
             clock,
@@ -81,7 +81,7 @@ impl Cluster {
             backend,
             disk,
             server,
-            controllers_clock,
+            controllers_clocks,
             chance,
             running: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -94,7 +94,8 @@ impl Cluster {
     /// Returns every part there is.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let agents = (0..self.nodes.len()).map(Part::Agent);
-        [Part::Server, Part::Controllers].into_iter().chain(agents).collect()
+        let controllers = (0..CANDIDATES).map(Part::Controllers);
+        [Part::Server].into_iter().chain(controllers).chain(agents).collect()
     }
 
     /// Starts a part, unless it runs.
@@ -109,9 +110,9 @@ impl Cluster {
                 let host = self.server.clone();
                 tokio::spawn(async move { start_server(&host, &wire, stop).await })
             }
-            Part::Controllers => {
-                let (clock, chance) = (self.controllers_clock.clone(), self.chance.fork("controllers"));
-                tokio::spawn(async move { run_controllers(&wire, clock, chance, stop).await })
+            Part::Controllers(number) => {
+                let (clock, chance) = (self.controllers_clocks[number].clone(), self.chance.fork("controllers"));
+                tokio::spawn(async move { run_controllers(number, &wire, clock, chance, stop).await })
             }
             Part::Agent(index) => {
                 let node = Arc::clone(&self.nodes[index]);
@@ -237,7 +238,7 @@ impl Cluster {
     fn set_clock(&self, part: Part, secs: i64) {
         match part {
             Part::Server => self.server.clock.set_offset_secs(secs),
-            Part::Controllers => self.controllers_clock.set_offset_secs(secs),
+            Part::Controllers(number) => self.controllers_clocks[number].set_offset_secs(secs),
             Part::Agent(index) => self.nodes[index].set_clock_offset(secs),
             Part::User => {}
         }
