@@ -82,7 +82,12 @@ async fn deleting_on_a_full_disk_makes_room_for_writes_without_help() {
 async fn space_made_by_others_ends_the_full_state() {
     let disk = SimulatedDisk::of_size(12 << 20, RESERVE);
     let store = open(&disk);
-    let keys = fill(&store, 5_000).await;
+    let mut keys = fill(&store, 5_000).await;
+    // What the refused write gave back may have been enough for the reserve: now it cannot be.
+    disk.resize(disk.used());
+    while put(&store, keys, 5_000).await.is_ok() {
+        keys += 1;
+    }
     wait_until("a look for space in vain", &store, |store| store.health().maintenance_failures > 0).await;
     disk.resize(24 << 20);
     wait_until("space regained", &store, |store| store.health().state == State::Serving).await;
