@@ -179,13 +179,13 @@ async fn write(
         if is_last {
             truth.last.store(revision, Ordering::SeqCst);
         }
-        // Polled in order, so they queue up in order.
-        try_join_all(batch.into_iter().map(|(transaction, revision)| async move {
+        // Polled in order, so they queue up in order; tokio's budget must not put one of them off.
+        tokio::task::unconstrained(try_join_all(batch.into_iter().map(|(transaction, revision)| async move {
             match store.commit(transaction).await? {
                 TransactionResult::Committed { revision: told } if told == revision => Ok(()),
                 other => Err(Error::Broken(format!("revision {revision} was due, and {other:?} came"))),
             }
-        }))
+        })))
         .await?;
         if revision % COMPACT_EVERY < AT_ONCE as u64 && revision > KEPT {
             truth.compacted.store(revision - KEPT, Ordering::SeqCst);

@@ -356,7 +356,7 @@ fn amounts_beyond_any_are_refused() {
         json!({"status": {"capacity": {"cpu": "9223372036854775808"}, "allocatable": {"memory": "1e400"}}}),
         expect![[r#"
             FieldValueInvalid status.capacity[cpu]: Invalid value: "9223372036854775808": must be less than or equal to 1152921504606846976
-            FieldValueInvalid status.allocatable[memory]: Invalid value: "1e400": must be less than or equal to 1152921504606846976
+            FieldValueInvalid status.allocatable[memory]: Invalid value: "21267647932558653966460912964486e-3": must be less than or equal to 1152921504606846976
         "#]],
     );
     check(
