@@ -1,4 +1,4 @@
-//! A Docker Engine of the test's own beside the machine's: own socket, own images, own containers, no bridge.
+//! A Docker Engine of the test's own beside the machine's: own socket, own images, own containers, own bridge.
 
 use std::{
     fs::File,
@@ -17,6 +17,39 @@ use crate::{Finished, eventually, run};
 pub struct Engine {
     dir: PathBuf,
     process: Victim,
+    /// Goes after the engine.
+    _bridge: Bridge,
+}
+
+/// A bridge for one engine; goes with this value. With `--bridge=none` a dockerd would remove `docker0`, which is the
+/// machine's engine's.
+#[derive(Debug)]
+struct Bridge(String);
+
+impl Bridge {
+    async fn make() -> Result<Self> {
+        let number = rand::random::<u16>();
+        let bridge = Self(format!("drvtest{number:04x}"));
+        // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
+        let address = format!("198.18.{}.1/24", number % 256);
+        for arguments in [
+            vec!["link", "add", &bridge.0, "type", "bridge"],
+            vec!["addr", "add", &address, "dev", &bridge.0],
+            vec!["link", "set", &bridge.0, "up"],
+        ] {
+            run("ip".as_ref(), &arguments, "", &[]).await?.success()?;
+        }
+        Ok(bridge)
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let removed = std::process::Command::new("ip").args(["link", "del", &self.0]).status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!("the bridge {} of a test engine is left", self.0);
+        }
+    }
 }
 
 /// A container as the engine tells of it.
@@ -53,6 +86,7 @@ impl Engine {
         std::fs::write(dir.join("daemon.json"), "{}")?;
         let log = File::create(dir.join("dockerd.log"))?;
         let path = |name: &str| dir.join(name).display().to_string();
+        let bridge = Bridge::make().await?;
         let child = Command::new("dockerd")
             .args(["-H", &format!("unix://{}", path("docker.sock")), "--data-root", &path("root")])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--config-file", &path("daemon.json")])
@@ -62,14 +96,14 @@ impl Engine {
                 "--containerd-plugins-namespace",
                 &format!("{namespace}-plugins"),
             ])
-            .args(["--bridge=none", "--iptables=false"])
+            .args(["--bridge", &bridge.0, "--iptables=false"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start dockerd")?;
-        let mut engine = Self { process: Victim::new(child), dir };
+        let mut engine = Self { process: Victim::new(child), dir, _bridge: bridge };
         let log = engine.dir.join("dockerd.log");
         eventually("dockerd answering", async || {
             if let Some(status) = engine.process.ended()? {
