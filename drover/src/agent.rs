@@ -29,7 +29,7 @@ pub(crate) fn spawn(
     tasks.spawn(serve_pods(Arc::clone(&running.handle), gateway_rx, shutdown.clone()));
     let config = drover_agent::Config {
         client: server::client(running, user),
-        address: None,
+        address: options.node.node_ip,
         labels: options.node.node_labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         docker_endpoint: options.node.docker.clone(),
         data_dir: options.server.data_dir.clone(),

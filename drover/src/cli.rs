@@ -142,6 +142,9 @@ pub(crate) struct Node {
     /// Name of the node. [default: the host's name]
     #[arg(long)]
     pub(crate) node_name: Option<String>,
+    /// Address of the node, no other node's. [default: the one of the default route]
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<IpAddr>,
     /// Labels of the node.
     #[arg(long = "node-label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) node_labels: Vec<(String, String)>,

@@ -18,24 +18,27 @@ pub struct Engine {
     dir: PathBuf,
     process: Victim,
     /// Goes after the engine.
-    _bridge: Bridge,
+    bridge: Bridge,
 }
 
 /// A bridge for one engine; goes with this value. With `--bridge=none` a dockerd would remove `docker0`, which is the
 /// machine's engine's.
 #[derive(Debug)]
-struct Bridge(String);
+struct Bridge {
+    name: String,
+    address: String,
+}
 
 impl Bridge {
     async fn make() -> Result<Self> {
         let number = rand::random::<u16>();
-        let bridge = Self(format!("drvtest{number:04x}"));
         // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
-        let address = format!("198.18.{}.1/24", number % 256);
+        let bridge = Self { name: format!("drvtest{number:04x}"), address: format!("198.18.{}.1", number % 256) };
+        let network = format!("{}/24", bridge.address);
         for arguments in [
-            vec!["link", "add", &bridge.0, "type", "bridge"],
-            vec!["addr", "add", &address, "dev", &bridge.0],
-            vec!["link", "set", &bridge.0, "up"],
+            vec!["link", "add", &bridge.name, "type", "bridge"],
+            vec!["addr", "add", &network, "dev", &bridge.name],
+            vec!["link", "set", &bridge.name, "up"],
         ] {
             run("ip".as_ref(), &arguments, "", &[]).await?.success()?;
         }
@@ -45,9 +48,9 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        let removed = std::process::Command::new("ip").args(["link", "del", &self.0]).status();
+        let removed = std::process::Command::new("ip").args(["link", "del", &self.name]).status();
         if !removed.is_ok_and(|status| status.success()) {
-            eprintln!("the bridge {} of a test engine is left", self.0);
+            eprintln!("the bridge {} of a test engine is left", self.name);
         }
     }
 }
@@ -96,14 +99,14 @@ impl Engine {
                 "--containerd-plugins-namespace",
                 &format!("{namespace}-plugins"),
             ])
-            .args(["--bridge", &bridge.0, "--iptables=false"])
+            .args(["--bridge", &bridge.name, "--iptables=false"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start dockerd")?;
-        let mut engine = Self { process: Victim::new(child), dir, _bridge: bridge };
+        let mut engine = Self { process: Victim::new(child), dir, bridge };
         let log = engine.dir.join("dockerd.log");
         eventually("dockerd answering", async || {
             if let Some(status) = engine.process.ended()? {
@@ -120,6 +123,11 @@ impl Engine {
     /// `unix:///…/docker.sock`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.dir.join("docker.sock").display())
+    }
+
+    /// An address of this host that no other test engine has: for its node.
+    pub fn address(&self) -> &str {
+        &self.bridge.address
     }
 
     /// Runs the Docker client against this engine.

@@ -146,6 +146,8 @@ impl Server {
         let mut command = Command::new(binary("drover")?);
         command.arg("up").arg("--data-dir").arg(self.data_dir()).args(["--listen", &listen, "--store", &self.store]);
         command.args(["--docker", &self.engine.url(), "--node-name", &node, "--bridge", &bridge]).args(NETWORK);
+        // Each node has an address of its own, as on a host of its own.
+        command.args(["--node-ip", self.engine.address()]);
         command.env("RUST_LOG", std::env::var("DROVER_TEST_LOG").unwrap_or_else(|_| "info".to_owned()));
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
         self.process = Some(Victim::new(child));
