@@ -28,24 +28,28 @@ enum Place {
 pub(crate) fn check(mut calls: Vec<Call>, log: &Log, compacted: Revision, faults: &mut Vec<String>) {
     calls.sort_by_key(|call| call.start);
     let mut claimed = BTreeMap::new();
-    let mut placed = Vec::new();
+    let mut placed: Vec<(&Call, Place)> = Vec::new();
     for call in &calls {
         match place(call, log, compacted) {
-            Ok(Some(Place::Write(revision))) if claimed.contains_key(&revision) => {
-                // Two deletes of one key may be told the same revision: the second one found nothing to do.
-                if nothing_to_do(call, revision, log) {
-                    placed.push((call, Place::At(revision)));
-                } else {
-                    let other = claimed[&revision];
-                    faults.push(format!("revision {revision} was acknowledged to client {other} already: {call:?}"));
+            Ok(Some(Place::Write(revision))) => match claimed.get(&revision) {
+                None => {
+                    claimed.insert(revision, placed.len());
+                    placed.push((call, Place::Write(revision)));
                 }
-            }
-            Ok(Some(place)) => {
-                if let Place::Write(revision) = place {
-                    claimed.insert(revision, call.client);
+                // Two deletes of one key may be told the same revision: one of them found nothing to do. When both
+                // may be that one, the one that began first is not.
+                Some(_) if nothing_to_do(call, revision, log) => placed.push((call, Place::At(revision))),
+                Some(&other) if nothing_to_do(placed[other].0, revision, log) => {
+                    placed[other].1 = Place::At(revision);
+                    claimed.insert(revision, placed.len());
+                    placed.push((call, Place::Write(revision)));
                 }
-                placed.push((call, place));
-            }
+                Some(&other) => {
+                    let client = placed[other].0.client;
+                    faults.push(format!("revision {revision} was acknowledged to client {client} already: {call:?}"));
+                }
+            },
+            Ok(Some(place)) => placed.push((call, place)),
             Ok(None) => {}
             Err(fault) => faults.push(format!("{fault}: {call:?}")),
         }
@@ -123,7 +127,7 @@ fn changes_nothing(transaction: &Transaction, at: Revision, log: &Log) -> bool {
 fn unanswered<'a>(
     calls: &'a [Call],
     log: &Log,
-    claimed: &BTreeMap<Revision, u64>,
+    claimed: &BTreeMap<Revision, usize>,
     faults: &mut Vec<String>,
 ) -> Vec<(&'a Call, Place)> {
     let mut open: Vec<(&Call, &Transaction)> = calls

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::convert::{self, Keyspace, from_etcd, to_etcd};
 use super::{ANSWER_BYTES_MAX, Repeat, Shared};
-use crate::{ChangeStream, Changes, Error, Revision};
+use crate::{ChangeStream, Changes, Error, Event, EventKind, Revision};
 
 /// A revision that somebody was told of arrives within milliseconds, unless it was not ours.
 const LAG_MIN: Duration = Duration::from_millis(100);
@@ -61,6 +61,9 @@ impl Watcher {
     async fn next(&mut self) -> Result<Changes, Error> {
         loop {
             if let Some(changes) = self.fetched.pop_front() {
+                if changes.events.iter().any(lacks_previous) {
+                    return Err(self.shared.explain(Error::Compacted { oldest: 0 }, changes.revision).await);
+                }
                 self.delivered = changes.revision;
                 self.lag = LAG_MIN;
                 return Ok(changes);
@@ -131,6 +134,16 @@ async fn lagging(wanted: &mut Receiver<Revision>, delivered: Revision, lag: Dura
     sleep(lag).await;
 }
 
+/// Whether the state before the event is missing. etcd looks it up when it sends, and leaves it out without a word when
+/// it was compacted meanwhile: the change would pass for a create, and the delete for one of nothing.
+fn lacks_previous(event: &Event) -> bool {
+    let has_one = match event.kind {
+        EventKind::Put => event.current.create_revision < event.current.mod_revision,
+        EventKind::Delete => true,
+    };
+    has_one && event.previous.is_none()
+}
+
 fn refusal(message: &WatchResponse) -> Option<Error> {
     if message.compact_revision() > 0 {
         return Some(Error::Compacted { oldest: from_etcd(message.compact_revision()) });
@@ -161,4 +174,28 @@ fn group(keyspace: &Keyspace, message: &WatchResponse, prefix: &[u8], delivered:
 
 fn lost() -> Error {
     Error::Unavailable("the watch's connection to etcd was lost".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::KeyValue;
+
+    #[test]
+    fn an_event_whose_previous_state_was_compacted_is_noticed() {
+        let kv = |create_revision, mod_revision| KeyValue {
+            key: Bytes::from_static(b"k"),
+            value: Bytes::new(),
+            create_revision,
+            mod_revision,
+        };
+        let event = |kind, current, previous| Event { kind, current, previous };
+        assert!(!lacks_previous(&event(EventKind::Put, kv(7, 7), None)));
+        assert!(!lacks_previous(&event(EventKind::Put, kv(3, 7), Some(kv(3, 5)))));
+        assert!(lacks_previous(&event(EventKind::Put, kv(3, 7), None)));
+        assert!(!lacks_previous(&event(EventKind::Delete, kv(0, 7), Some(kv(3, 5)))));
+        assert!(lacks_previous(&event(EventKind::Delete, kv(0, 7), None)));
+    }
 }
