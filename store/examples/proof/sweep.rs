@@ -43,13 +43,17 @@ pub(crate) struct Effort {
     pub(crate) threads: u64,
 }
 
-/// `sweep [STRIDE] [RECOVERY_STRIDE]`. Returns whether nothing was found.
+/// `sweep [STRIDE] [RECOVERY_STRIDE] [ordinary|full]`. Returns whether nothing was found.
 pub(crate) fn program(arguments: &[&str]) -> Result<bool, Box<dyn std::error::Error>> {
     let stride = arguments.first().map_or(Ok(1), |stride| stride.parse())?;
     let recovery_stride = arguments.get(1).map_or(Ok(1), |stride| stride.parse())?;
     let effort = Effort { stride, recovery_stride, threads: 2 };
+    let only = arguments.get(2);
     let mut is_clean = true;
     for scenario in [scenario::ordinary(), scenario::full_disk()] {
+        if only.is_some_and(|only| !scenario.name.starts_with(only)) {
+            continue;
+        }
         let begun = std::time::Instant::now();
         let counts = run(&scenario, effort);
         println!("{}: {counts}; {:.0} s", scenario.name, begun.elapsed().as_secs_f64());

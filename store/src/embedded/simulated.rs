@@ -276,7 +276,8 @@ impl State {
         if self.crashed {
             return Err(io::Error::other("simulated power loss"));
         }
-        if self.full_from == Some(self.steps) {
+        // Whoever uses the reserve already keeps what is left of it.
+        if self.full_from == Some(self.steps) && (self.reserved > 0 || self.reserve == 0) {
             self.capacity = Some(self.blocks.len() * BLOCK + self.reserved);
         }
         self.steps += 1;
