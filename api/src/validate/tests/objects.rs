@@ -364,7 +364,7 @@ fn amounts_beyond_any_are_refused() {
         "PersistentVolumeClaim",
         json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Ei"}}}}),
         expect![[r#"
-            FieldValueInvalid spec.resources.requests.storage: Invalid value: "8Ei": must be less than or equal to 1152921504606846976
+            FieldValueInvalid spec.resources.requests.storage: Invalid value: "9223372036854775807": must be less than or equal to 1152921504606846976
         "#]],
     );
 }
