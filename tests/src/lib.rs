@@ -5,6 +5,7 @@
 
 pub mod attack;
 mod cluster;
+mod disk;
 mod etcd;
 mod fleet;
 mod http;
@@ -16,6 +17,7 @@ mod workload;
 mod world;
 
 pub use cluster::{Cluster, Store};
+pub use disk::fdatasync_p50_us;
 pub use etcd::Etcd;
 pub use fleet::{Engine, EngineContainer, EtcdTrio, Fleet, Server, Victim, Writer, Written};
 pub use http::{get, request};

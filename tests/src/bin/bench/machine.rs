@@ -1,19 +1,16 @@
 //! What the figures depend on and this program does not choose: disclosed in every report.
 
 use std::{
-    fs::{self, File},
-    io::Write,
+    fs,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use drover_tests::fdatasync_p50_us;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{engine::Engine, options::Options, peer, usage::Cpu};
-
-/// Writes for the median of the disk's flush time: enough for a stable median, done in well under a second.
-const FLUSHES: usize = 101;
 
 /// Describes machine, engine and settings.
 ///
@@ -50,19 +47,4 @@ pub(crate) async fn background_cores() -> Result<f64> {
     sleep(Duration::from_secs(1)).await;
     let used = Cpu::now(None)?.since(before);
     Ok((used.machine - used.client).max(0.0) / started.elapsed().as_secs_f64())
-}
-
-fn fdatasync_p50_us() -> Result<u64> {
-    let dir = tempfile::tempdir()?;
-    let mut file = File::create(dir.path().join("flush"))?;
-    let mut took = Vec::with_capacity(FLUSHES);
-    for _ in 0..FLUSHES {
-        file.write_all(&[0; 4096])?;
-        let started = Instant::now();
-        file.sync_data()?;
-        took.push(started.elapsed());
-    }
-    took.sort_unstable();
-    let median = took.get(FLUSHES / 2).context("there is at least one")?;
-    Ok(u64::try_from(median.as_micros())?)
 }

@@ -1,21 +1,12 @@
 //! The figures: medians over the rounds, with the extremes.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    fs::{self, File},
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, fs, time::Duration};
 
-use anyhow::{Context, Result};
-use drover_tests::Store;
+use anyhow::Result;
+use drover_tests::{Store, fdatasync_p50_us};
 use serde_json::{Value, json};
 
 use crate::{options::Options, processes::Cpu};
-
-/// Writes for the median of the disk's flush time.
-const FLUSHES: usize = 101;
 
 /// One measured span.
 #[derive(Debug, Clone, Copy)]
@@ -176,19 +167,4 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 
 fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-fn fdatasync_p50_us() -> Result<u64> {
-    let dir = tempfile::tempdir()?;
-    let mut file = File::create(dir.path().join("flush"))?;
-    let mut took = Vec::with_capacity(FLUSHES);
-    for _ in 0..FLUSHES {
-        file.write_all(&[0; 4096])?;
-        let started = Instant::now();
-        file.sync_data()?;
-        took.push(started.elapsed());
-    }
-    took.sort_unstable();
-    let median = took.get(FLUSHES / 2).context("there is at least one")?;
-    Ok(u64::try_from(median.as_micros())?)
 }
