@@ -100,7 +100,9 @@ pub(crate) async fn controllers_alone(options: &cli::Controllers, shutdown: Canc
     let path = &options.kubeconfig;
     let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let config = config.with_context(|| format!("cannot use {}", path.display()))?;
+    let mut config = config.with_context(|| format!("cannot use {}", path.display()))?;
+    // Controllers try again by themselves, and an answer that comes late is one about the past.
+    config.default_retry = false;
     let ca_pem: String = config.root_cert.iter().flatten().map(|der| pem(der)).collect();
     anyhow::ensure!(!ca_pem.is_empty(), "{} names no certificate authority", path.display());
     let client = kube::Client::try_from(config).with_context(|| format!("cannot use {}", path.display()))?;

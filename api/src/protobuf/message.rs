@@ -48,7 +48,8 @@ fn add(field: &Field, value: Wire<'_>, depth: usize, fields: &mut Map<String, Va
         }
         ty => {
             let value = single(ty, value, depth)?;
-            let is_meant = field.is_nullable || field.is_required || !is_zero(&value);
+            // Free-form JSON says what it says; a scalar's zero is what the wire has for nothing at all.
+            let is_meant = field.is_nullable || field.is_required || ty == FieldType::Any || !is_zero(&value);
             if is_meant && !value.is_null() {
                 fields.insert(field.name.to_owned(), value);
             }

@@ -140,6 +140,8 @@ fn numbers_times_ports_and_free_json_keep_their_value() {
         ),
         ("coordination.k8s.io/v1", "Lease", json!({"spec": {"renewTime": "2024-05-01T10:00:00.123456Z"}})),
         ("apps/v1", "ControllerRevision", json!({"data": {"spec": {"a": [1, null]}}, "revision": 3})),
+        ("apps/v1", "ControllerRevision", json!({"data": "", "revision": 3})),
+        ("apps/v1", "ControllerRevision", json!({"data": false, "revision": 3})),
         ("v1", "PersistentVolume", json!({"spec": {"capacity": {"storage": "5Gi"}, "hostPath": {"path": "/x"}}})),
         ("v1", "Pod", json!({"metadata": {"managedFields": [{"fieldsV1": {"f:a": {}}}]}})),
         ("authentication.k8s.io/v1", "TokenReview", json!({"status": {"user": {"extra": {"a": ["b", ""]}}}})),
