@@ -69,6 +69,7 @@ impl Transport {
         if life.is_over() {
             return life.hold().await;
         }
+        tracing::trace!(?part, method = %request.method(), uri = %request.uri(), "request");
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let is_write = request.method() != Method::GET;
         let fate = wire.fate(part, is_write);
