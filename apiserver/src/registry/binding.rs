@@ -10,12 +10,9 @@ use serde_json::{Map, Value, json};
 use super::{
     Registry, WriteOptions, format_time,
     strategy::stale,
-    write::{Change, Target, Written, broken, unversioned},
+    write::{Change, TRIES, Target, Written, broken, unversioned},
 };
 use crate::{admission::Effects, cache::Object};
-
-/// Tries against other writers before giving up with a conflict.
-const ATTEMPTS: usize = 16;
 
 /// The parts of a Binding.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,7 +41,7 @@ impl Registry {
         let kind = pods()?;
         let target = Target { kind, namespace, name };
         let mut fresh = false;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TRIES {
             let current = self.current(target, fresh).await?.ok_or_else(|| ApiError::not_found(kind, name))?;
             let now = format_time(self.environment().now());
             let bound = match plan_bind(kind, &current.to_value(), bind, &now) {

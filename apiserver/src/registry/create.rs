@@ -14,15 +14,15 @@ use serde_json::Value;
 use super::{
     Registry, WriteOptions, strategy,
     view::from_view,
-    write::{Change, Target, Written, broken, check_size},
+    write::{Change, TRIES, Target, Written, broken, check_size},
 };
 use crate::{
     admission::{self, Effects},
     cache::Object,
 };
 
-/// Tries with other generated names, or after another write got in between: Kubernetes' eight.
-const ATTEMPTS: usize = 8;
+/// Generated names that may be in use already before the client hears of it: Kubernetes' eight.
+const NAMES: usize = 8;
 
 impl Registry {
     /// Stores a new object and returns it as stored.
@@ -42,8 +42,8 @@ impl Registry {
         let kind = kind.storage_kind();
         let generated = name(&object).is_empty() && !str_at(&object, &["metadata", "generateName"]).is_empty();
         let mut fresh = self.admission.needs_fresh_state(kind);
-        let mut taken = None;
-        for _ in 0..ATTEMPTS {
+        let mut taken = 0;
+        for _ in 0..TRIES {
             if fresh {
                 self.refresh_admission().await?;
             }
@@ -65,14 +65,14 @@ impl Registry {
                 Ok(stored) => return Ok(stored),
                 Err(Written::Outdated) => fresh = true,
                 Err(Written::Changed | Written::Committed(_)) => {
-                    taken = Some(self.taken(target).await?);
-                    if !generated {
-                        break;
+                    taken += 1;
+                    if !generated || taken == NAMES {
+                        return Err(self.taken(target).await?);
                     }
                 }
             }
         }
-        Err(taken.unwrap_or_else(|| strategy::stale(kind, name(&object))))
+        Err(strategy::stale(kind, name(&object)))
     }
 
     async fn prepare_new(

@@ -7,15 +7,12 @@ use drover_api::{kinds::Kind, status::ApiError};
 use super::{
     DeleteOptions, Registry, WriteOptions,
     plan::{DeletePlan, plan_delete},
-    write::{Change, Target, Written, broken, unversioned},
+    write::{Change, TRIES, Target, Written, broken, unversioned},
 };
 use crate::{
     admission::{self, Effects},
     cache::Object,
 };
-
-/// Tries against other writers before giving up with a conflict.
-const ATTEMPTS: usize = 16;
 
 /// What a DELETE came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +46,7 @@ impl Registry {
     ) -> Result<Deleted, ApiError> {
         let target = Target { kind: kind.storage_kind(), namespace, name };
         let mut fresh = false;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TRIES {
             let current = self.current(target, fresh).await?.ok_or_else(|| ApiError::not_found(kind, name))?;
             match self.delete_with(target, &current, (deletion, Effects::default()), options).await {
                 Ok(Some(deleted)) => return Ok(deleted),

@@ -15,12 +15,10 @@ use super::{
     DeleteOptions, Registry, WriteOptions,
     binding::pods,
     format_time, keys,
-    write::{Target, broken, unversioned},
+    write::{TRIES, Target, broken, unversioned},
 };
 use crate::{admission::Effects, cache::Object};
 
-/// Tries against other writers before giving up with a conflict.
-const ATTEMPTS: usize = 16;
 /// Pods that a budget may count as going; Kubernetes' bound.
 const DISRUPTED_MAX: usize = 2000;
 
@@ -38,7 +36,7 @@ impl Registry {
         let kind = pods()?;
         let target = Target { kind, namespace, name };
         let _charging = self.evictions.lock().await;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TRIES {
             self.refresh_admission().await?;
             let pod = self.current(target, true).await?.ok_or_else(|| ApiError::not_found(kind, name))?;
             let effects = self.charge_budget(&pod)?;

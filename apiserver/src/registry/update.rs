@@ -14,15 +14,12 @@ use serde_json::Value;
 use super::{
     Registry, WriteOptions, strategy,
     view::{from_view, to_view},
-    write::{Change, Target, Written, broken, check_size, unversioned},
+    write::{Change, TRIES, Target, Written, broken, check_size, unversioned},
 };
 use crate::{
     admission::{self, Effects},
     cache::Object,
 };
-
-/// Tries against other writers before giving up with a conflict.
-const ATTEMPTS: usize = 16;
 
 /// Which part of an object a write may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +83,7 @@ impl Registry {
         let stored = kind.storage_kind();
         let target = Target { kind: stored, namespace, name };
         let mut fresh = false;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TRIES {
             let current = self.current(target, fresh).await?.ok_or_else(|| ApiError::not_found(kind, name))?;
             let value = current.to_value();
             let changed = change(&to_view(kind, value.clone())).and_then(|object| check_size(&object).map(|()| object));

@@ -30,6 +30,12 @@ pub(super) struct Target<'a> {
 /// Largest object, in its stored form: what etcd takes in one request (1.5 MiB), less room for keys and comparisons.
 const OBJECT_BYTES_MAX: usize = (3 << 19) - (16 << 10);
 
+/// Tries of one write against others that got in between, before it gives up with a conflict.
+///
+/// Every try lost is another write that was stored, so that the writers together always move on, and one of them may
+/// lose to a faster server many times in a row.
+pub(super) const TRIES: usize = 64;
+
 /// How a commit ended.
 #[derive(Debug)]
 pub(super) enum Written {

@@ -1,16 +1,26 @@
 //! Many writers at once.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use drover_store::{
-    Backend, ChangeStream, Error, KeyValue, Range, RangeResult, Revision, Transaction, TransactionResult,
+    Backend, ChangeStream, Error, KeyValue, Operation, Range, RangeResult, Revision, Transaction, TransactionResult,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    registry::testing::{Server, config, pod},
+    registry::{
+        SERVICE_ALLOCATIONS,
+        testing::{Server, config, pod},
+    },
     volatile::Volatile,
 };
 
@@ -20,41 +30,62 @@ const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 /// A backend whose commits take a while, so that writers really overlap.
 #[derive(Debug)]
-struct Slow(Volatile);
+struct Slow {
+    store: Volatile,
+    /// Allocations of another, faster server that get in before ours.
+    overtakers: AtomicUsize,
+}
 
 impl Slow {
     fn backend() -> Arc<dyn Backend> {
-        Arc::new(Self(Volatile::new(1, Vec::new())))
+        Self::overtaken(0)
+    }
+
+    fn overtaken(times: usize) -> Arc<dyn Backend> {
+        Arc::new(Self { store: Volatile::new(1, Vec::new()), overtakers: AtomicUsize::new(times) })
+    }
+
+    async fn overtake(&self, transaction: &Transaction) -> Result<(), Error> {
+        let key = Bytes::from_static(SERVICE_ALLOCATIONS.as_bytes());
+        let fewer = |left: usize| left.checked_sub(1);
+        if transaction.compares.iter().any(|compare| compare.key == key)
+            && self.overtakers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+        {
+            let operations = vec![Operation::Put { key, value: Bytes::new() }];
+            self.store.commit(Transaction { compares: Vec::new(), operations }).await?;
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Backend for Slow {
     async fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
-        self.0.get(key).await
+        self.store.get(key).await
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
-        self.0.range(range).await
+        self.store.range(range).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, Error> {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        self.0.commit(transaction).await
+        self.overtake(&transaction).await?;
+        self.store.commit(transaction).await
     }
 
     async fn changes(&self, prefix: &[u8], after: Revision) -> Result<ChangeStream, Error> {
-        self.0.changes(prefix, after).await
+        self.store.changes(prefix, after).await
     }
 
     async fn revision(&self) -> Result<Revision, Error> {
-        self.0.revision().await
+        self.store.revision().await
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.0.compact(revision).await
+        self.store.compact(revision).await
     }
 }
 
@@ -157,4 +188,14 @@ async fn two_servers_never_give_one_address_or_port_twice() {
     );
     assert_eq!(field("/spec/clusterIP").len(), 24);
     assert_eq!(field("/spec/ports/0/nodePort").len(), 24);
+}
+
+#[tokio::test]
+async fn a_service_is_created_however_often_another_server_allocates_first() {
+    let server = Server::start_on(Slow::overtaken(40)).await;
+    let service = json!({
+        "kind": "Service", "apiVersion": "v1", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]},
+    });
+    let created = server.post(SERVICES, &service).await;
+    assert_eq!(created.code, 201, "{}", created.message());
 }
