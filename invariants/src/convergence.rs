@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Pod, Taint},
+    core::v1::{Node, Pod, Taint},
 };
 
 use crate::{ContainerPhase, Violation, World, facts, placement};
@@ -27,7 +27,9 @@ pub(crate) fn check(world: &World) -> Vec<Violation> {
     for deployment in world.deployments.iter().filter(lives) {
         check_deployment(world, deployment, &mut violations);
     }
+    world.nodes.iter().for_each(|node| check_heard(world, node, &mut violations));
     for pod in world.pods.iter().filter(|pod| facts::is_active(pod)) {
+        check_trusted(world, pod, &mut violations);
         check_running(world, pod, &mut violations);
         check_placed(world, pod, &mut violations);
     }
@@ -117,6 +119,26 @@ pub(crate) fn is_complete(world: &World, deployment: &Deployment, sets: &[&Repli
         && progressing.is_none_or(|progressing| progressing.reason.as_deref() == Some(COMPLETE))
 }
 
+/// A node that can be seen does not pass for one that nobody has heard of.
+fn check_heard(world: &World, node: &Node, violations: &mut Vec<Violation>) {
+    let name = facts::name(&node.metadata);
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let unknown = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "Unknown");
+    if unknown && world.hosts.contains_key(name) {
+        violations.push(Violation::new("L1", format!("Node/{name}"), "status says that it is not heard, it is up"));
+    }
+}
+
+/// What was said of a pod while its node was not heard does not outlast the silence.
+fn check_trusted(world: &World, pod: &Pod, violations: &mut Vec<Violation>) {
+    let ready = facts::condition(pod, "Ready");
+    let doubted = ready.is_some_and(|ready| ready.status == "False" && ready.reason.as_deref() == Some("NodeNotReady"));
+    if doubted && facts::is_on_good_node(world, pod) {
+        let message = "status says that its node is not heard, the node is ready";
+        violations.push(Violation::new("L1", facts::subject("Pod", &pod.metadata), message));
+    }
+}
+
 /// A pod whose status says that a container runs has that container on its node.
 fn check_running(world: &World, pod: &Pod, violations: &mut Vec<Violation>) {
     let host =
@@ -199,6 +221,24 @@ mod tests {
                     world.hosts.entry("n1".into()).or_default().containers[0].phase = ContainerPhase::Exited;
                 },
                 &["L1"],
+            ),
+            (
+                "a node that is called silent",
+                &|world| {
+                    world.quiet_secs = 11.0;
+                    let status = world.nodes[0].status.get_or_insert_default();
+                    status.conditions.get_or_insert_default()[0].status = "Unknown".to_owned();
+                },
+                &["L1"],
+            ),
+            (
+                "a pod that is still doubted",
+                &|world| {
+                    world.quiet_secs = 11.0;
+                    let ready = &mut world.pods[0].status.get_or_insert_default().conditions.get_or_insert_default()[2];
+                    (ready.status, ready.reason) = ("False".to_owned(), Some("NodeNotReady".to_owned()));
+                },
+                &["L1", "L1", "L1"],
             ),
         ]);
     }

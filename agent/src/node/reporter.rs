@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -16,13 +16,15 @@ use super::{HostFacts, HostView, NodeIdentity, NodeInput, build_labels, build_st
 use crate::{
     clock::Clock,
     engine::{Engine, EngineInfo, ImageCache},
-    source::unconfirmed_restore,
+    source::{Informer, revision_of, unconfirmed_restore},
 };
 
 /// Between two looks at the host.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// An unchanged status is written anew after this time (kubelet: 5 min); the lease says that the node lives.
 const REFRESH_SECS: i64 = 300;
+/// Between two writes against another writer, and two tries of one that fails.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Creates the Node, or brings the labels of the one that is there up to date.
 ///
@@ -65,6 +67,8 @@ pub async fn announce_network(
 pub struct NodeReporter {
     /// Who the node is.
     pub identity: NodeIdentity,
+    /// The node's own object, as the API has it.
+    pub object: Informer<Node>,
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// Where facts about the host come from.
@@ -84,18 +88,21 @@ impl NodeReporter {
     pub async fn run(mut self, client: Client, mut info: EngineInfo, shutdown: CancellationToken) {
         let nodes: Api<Node> = Api::all(client.clone());
         let facts = self.host.facts(&info.root_dir);
-        let mut written: Option<(NodeStatus, Timestamp)> = None;
+        let mut written: Option<Written> = None;
+        let mut changes = self.object.subscribe();
         loop {
-            let status = self.status(&info, &facts, written.as_ref().map(|(status, _)| status));
-            let now = self.clock.now();
-            let due = written
-                .as_ref()
-                .is_none_or(|(before, at)| !same(before, &status) || now.duration_since(*at).as_secs() >= REFRESH_SECS);
-            if due {
+            let object = self.object.get("", &self.identity.name);
+            let overruled = written.as_ref().and_then(|written| written.overruled_by(object.as_deref()));
+            let before = overruled.or_else(|| written.as_ref().map(|written| &written.status));
+            let (status, now) = (self.status(&info, &facts, before), self.clock.now());
+            let mut agreed = overruled.is_none();
+            if written.as_ref().is_none_or(|written| written.is_due(&status, agreed, now)) {
                 let patch = json!({ "status": status });
                 let name = &self.identity.name;
-                match nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-                    Ok(_) => written = Some((status, now)),
+                let answer = nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+                agreed = answer.is_ok();
+                match answer {
+                    Ok(node) => written = Some(Written { status, revision: revision_of(&node), at: now }),
                     Err(kube::Error::Api(answer)) if answer.code == 404 => {
                         written = None;
                         self.rejoin(&client, &info).await;
@@ -103,12 +110,13 @@ impl NodeReporter {
                     Err(error) => tracing::debug!(%error, "node status not written; trying again"),
                 }
             }
-            let wait = if written.is_some() { LOOK_EVERY } else { Duration::from_secs(1) };
+            let wait = if agreed { LOOK_EVERY } else { RETRY_AFTER };
             // Cancel-safe: timers, watches, a token.
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Ok(()) = self.engine_up.changed() => {}
                 Ok(()) = self.network_trouble.changed() => {}
+                Ok(()) = changes.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             if *self.engine_up.borrow() && info.version.is_empty() {
@@ -152,6 +160,34 @@ impl NodeReporter {
     }
 }
 
+/// What the API has by our last write.
+#[derive(Debug)]
+struct Written {
+    status: NodeStatus,
+    /// The object's revision with it.
+    revision: u64,
+    at: Timestamp,
+}
+
+impl Written {
+    /// Returns what somebody said of the node after us, if it is not what we said: controllers write that nothing is
+    /// known of a node while they do not hear it, and leave it to the node to say otherwise.
+    fn overruled_by<'a>(&self, object: Option<&'a Node>) -> Option<&'a NodeStatus> {
+        let newer = |object: &&Node| revision_of(*object) > self.revision;
+        let object = object.filter(newer).filter(|_| !drover_api::mutants::active("C23-node-stays-unknown"))?;
+        let theirs = object.status.as_ref()?;
+        let stands = |ours: &NodeCondition| {
+            theirs.conditions.iter().flatten().any(|said| said.type_ == ours.type_ && said.status == ours.status)
+        };
+        (!self.status.conditions.iter().flatten().all(stands)).then_some(theirs)
+    }
+
+    fn is_due(&self, status: &NodeStatus, agreed: bool, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        !same(&self.status, status) || age.as_secs() >= REFRESH_SECS || (!agreed && age.unsigned_abs() >= RETRY_AFTER)
+    }
+}
+
 /// Whether two statuses say the same, heartbeat times aside.
 fn same(before: &NodeStatus, after: &NodeStatus) -> bool {
     let timeless = |status: &NodeStatus| {
@@ -162,4 +198,36 @@ fn same(before: &NodeStatus, after: &NodeStatus) -> bool {
         status
     };
     timeless(before) == timeless(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(revision: u64, ready: &str) -> Node {
+        let condition = json!({"type": "Ready", "status": ready});
+        let node =
+            json!({"metadata": {"resourceVersion": revision.to_string()}, "status": {"conditions": [condition]}});
+        serde_json::from_value(node).expect("a node")
+    }
+
+    #[test]
+    fn another_writers_word_after_ours_is_answered_once_a_second() {
+        let at = Timestamp::UNIX_EPOCH;
+        let later = |millis: i64| at + jiff::SignedDuration::from_millis(millis);
+        let status = node(0, "True").status.expect("it has one");
+        let written = Written { status: status.clone(), revision: 5, at };
+        assert_eq!(written.overruled_by(None), None);
+        for (revision, ready, overruled) in
+            [(4, "Unknown", false), (5, "Unknown", false), (6, "True", false), (6, "Unknown", true)]
+        {
+            let object = node(revision, ready);
+            assert_eq!(written.overruled_by(Some(&object)).is_some(), overruled, "{ready} at {revision}");
+        }
+        for (millis, agreed, due) in
+            [(999, false, false), (1_000, false, true), (9_000, true, false), (300_000, true, true)]
+        {
+            assert_eq!(written.is_due(&status, agreed, later(millis)), due, "{millis}");
+        }
+    }
 }

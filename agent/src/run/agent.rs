@@ -163,7 +163,9 @@ pub(crate) async fn run_agent(base: Base, host: &dyn Host, shutdown: Cancellatio
         let first = tokio::time::timeout(FIRST_ANSWER, base.engine.info()).await;
         let first = first.ok().and_then(Result::ok).unwrap_or_default();
         registered(&base, &first).await;
+        let node = own_node(&base, &shutdown);
         let reporter = NodeReporter {
+            object: node.clone(),
             identity: base.identity.clone(),
             engine: Arc::clone(&base.engine),
             host: host.view(),
@@ -180,7 +182,7 @@ pub(crate) async fn run_agent(base: Base, host: &dyn Host, shutdown: Cancellatio
         } else {
             first
         };
-        let pod_cidr = pod_cidr(&base, host.own_pod_cidr(), &shutdown).await;
+        let pod_cidr = pod_cidr(&node, &base.identity.name, host.own_pod_cidr()).await;
         let informers = Informers::spawn(&base, &shutdown);
         let state = NetworkState { applied: applied_tx, trouble: trouble_tx.clone() };
         let network = host.start_network(&base, &informers, pod_cidr, state, &shutdown).await;
@@ -283,18 +285,18 @@ async fn registered(base: &Base, info: &EngineInfo) {
     }
 }
 
+/// Follows the node's own object.
+fn own_node(base: &Base, shutdown: &CancellationToken) -> Informer<Node> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", base.identity.name));
+    Informer::spawn(Api::all(base.client.0.clone()), config, base.chance.clone(), shutdown.clone()).0
+}
+
 /// Waits for the controllers to give the node its addresses, unless it has some of its own.
-async fn pod_cidr(base: &Base, own: Option<Cidr>, shutdown: &CancellationToken) -> Cidr {
-    let name = &base.identity.name;
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let watch = shutdown.child_token();
-    let (client, chance) = (base.client.0.clone(), base.chance.clone());
-    let (nodes, _task) = Informer::<Node>::spawn(Api::all(client), config, chance, watch.clone());
-    let _end = watch.drop_guard();
-    let mut changes = nodes.subscribe();
+async fn pod_cidr(node: &Informer<Node>, name: &str, own: Option<Cidr>) -> Cidr {
+    let mut changes = node.subscribe();
     loop {
-        let given = nodes.get("", name).and_then(|node| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok());
-        let own = own.filter(|_| nodes.state().lists > 0);
+        let given = node.get("", name).and_then(|node| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok());
+        let own = own.filter(|_| node.state().lists > 0);
         if let Some(cidr) = given.or(own) {
             return cidr;
         }

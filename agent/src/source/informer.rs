@@ -183,6 +183,7 @@ fn key_of<K: Resource>(object: &K) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-fn revision_of<K: Resource>(object: &K) -> u64 {
+/// The revision of an object as the API gave it; 0 for one that has none.
+pub(crate) fn revision_of<K: Resource>(object: &K) -> u64 {
     object.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -9,6 +9,7 @@ mod pod_api;
 mod restore;
 
 pub use events::Recorder;
+pub(crate) use informer::revision_of;
 pub use informer::{Informer, InformerHandle, InformerState};
 pub use pod_api::{KubePodApi, PodApi, PodApiError};
 pub use restore::unconfirmed_restore;

@@ -13,11 +13,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 
+use super::revision_of;
+
 /// The writes to one pod object.
 #[async_trait]
 pub trait PodApi: Send + Sync + fmt::Debug {
-    /// Replaces our part of a pod's status, if the pod still has this uid.
-    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), PodApiError>;
+    /// Replaces our part of a pod's status, if the pod still has this uid; returns the revision that has it.
+    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<u64, PodApiError>;
 
     /// Deletes the pod object at once, if it still has this uid.
     async fn delete(&self, pod: &Pod) -> Result<(), PodApiError>;
@@ -68,14 +70,14 @@ impl fmt::Debug for KubePodApi {
 
 #[async_trait]
 impl PodApi for KubePodApi {
-    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), PodApiError> {
+    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<u64, PodApiError> {
         // Strategic, so that conditions of other writers (readiness gates) stay; the uid makes it a precondition.
         let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": with_nulls(status) });
         let params = PatchParams::default();
         self.pods(pod)
             .patch_status(&pod.name_any(), &params, &Patch::Strategic(patch))
             .await
-            .map(drop)
+            .map(|pod| revision_of(&pod))
             .map_err(classify)
     }
 

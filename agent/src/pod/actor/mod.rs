@@ -71,7 +71,7 @@ enum Outcome {
     Connections(std::io::Result<u32>),
     CleanUp(Result<(), String>),
     DeleteObject(Result<(), PodApiError>),
-    Status { result: Result<(), PodApiError>, written: Box<PodStatus> },
+    Status { result: Result<u64, PodApiError>, written: Box<PodStatus> },
     Refreshed,
     VolumesRefreshed(Result<(), VolumeError>),
 }

@@ -14,11 +14,11 @@ use crate::{
     },
     probes::{ProbeKind, ProbeTarget},
     seams::{ContainerRecord, PodRecord},
-    source::PodApiError,
+    source::{PodApiError, revision_of},
     status::{StatusInput, build_status, conditions::awaiting_routes_since, is_final, says_the_same},
 };
 
-/// Between two tries of a status write that fails.
+/// Between two tries of a status write that fails, or that another writer undoes.
 const RETRY_SECS: i64 = 1;
 
 /// Where the report of a pod is.
@@ -26,6 +26,10 @@ const RETRY_SECS: i64 = 1;
 pub(super) struct ReportState {
     /// The status that the API has, by our last write.
     written: Option<PodStatus>,
+    /// The object's revision with that write: newer ones may say something else.
+    revision: u64,
+    /// Others' word is not looked at before.
+    objects_at: Option<Timestamp>,
     /// Whether a write is under way.
     writing: bool,
     /// Not before.
@@ -47,10 +51,11 @@ impl Actor {
         if !self.observed.listed || asking || self.object_is_going() {
             return None;
         }
+        let look_at = self.object_to_others(now);
         // Once ready, the proxies' word is not asked for again.
         let join = if self.was_ready() { Join::NotSelected } else { self.join() };
         let mut status = self.status(join, now);
-        let mut wake_at = None;
+        let mut wake_at = look_at;
         if let Some(since) = awaiting_routes_since(&status) {
             let give_up_at = after(since, JOIN_WAIT_SECS);
             if now >= give_up_at {
@@ -59,7 +64,7 @@ impl Actor {
                 self.warn(None, "RoutesNotAcknowledged", message);
                 status = self.status(join, now);
             } else {
-                wake_at = Some(give_up_at);
+                wake_at = Some(look_at.map_or(give_up_at, |look_at| look_at.min(give_up_at)));
             }
         }
         if is_final(status.phase.as_deref()) && self.observed.termination.is_none() {
@@ -76,6 +81,24 @@ impl Actor {
             self.write(status);
         }
         wake_at
+    }
+
+    /// Writes the status anew when somebody said otherwise after us: while the node was not heard its pods were taken
+    /// out of Services. Returns when to look again.
+    fn object_to_others(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let report = &mut self.report;
+        let written = report.written.as_ref().filter(|_| !report.writing)?;
+        let agreed = self.pod.status.as_ref().is_some_and(|known| says_the_same(known, written));
+        let newer = revision_of(self.pod.as_ref()) > report.revision;
+        if agreed || !newer || drover_api::mutants::active("C23-pods-stay-doubted") {
+            return None;
+        }
+        if let Some(at) = report.objects_at.filter(|at| *at > now) {
+            return Some(at);
+        }
+        report.written = None;
+        report.objects_at = Some(after(now, RETRY_SECS));
+        None
     }
 
     fn status(&self, join: Join, now: Timestamp) -> PodStatus {
@@ -116,14 +139,16 @@ impl Actor {
         });
     }
 
-    pub(super) fn note_status(&mut self, result: Result<(), PodApiError>, written: PodStatus, now: Timestamp) {
+    pub(super) fn note_status(&mut self, result: Result<u64, PodApiError>, written: PodStatus, now: Timestamp) {
         self.report.writing = false;
         match result {
-            // A pod that is gone is noticed through the informer.
-            Ok(()) | Err(PodApiError::Gone) => {
+            Ok(revision) => {
                 self.report.written = Some(written);
+                self.report.revision = revision;
                 self.report.retry_at = None;
             }
+            // Noticed through the informer.
+            Err(PodApiError::Gone) => self.report.written = Some(written),
             Err(error) => {
                 tracing::debug!(pod.uid = %self.uid, %error, "pod status not written; trying again");
                 self.report.retry_at = Some(after(now, RETRY_SECS));

@@ -84,11 +84,12 @@ pub(super) struct FakeApi {
 }
 
 impl FakeApi {
-    pub(super) fn put(&self, mut pod: Pod) {
+    pub(super) fn put(&self, mut pod: Pod) -> u64 {
         let mut revision = self.revision.lock().unwrap_or_else(PoisonError::into_inner);
         *revision += 1;
         pod.metadata.resource_version = Some(revision.to_string());
         self.pods.apply(pod);
+        *revision
     }
 
     pub(super) fn set_restored(&self, state: Option<Unconfirmed>) {
@@ -121,14 +122,13 @@ impl FakeApi {
 
 #[async_trait]
 impl PodApi for FakeApi {
-    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), PodApiError> {
+    async fn patch_status(&self, pod: &Pod, status: &PodStatus) -> Result<u64, PodApiError> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let current = self.get(&name).filter(|current| current.metadata.uid == pod.metadata.uid);
         let mut current = (*current.ok_or(PodApiError::Gone)?).clone();
         current.status = Some(status.clone());
         self.history.lock().unwrap_or_else(PoisonError::into_inner).push((name, status.clone()));
-        self.put(current);
-        Ok(())
+        Ok(self.put(current))
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), PodApiError> {

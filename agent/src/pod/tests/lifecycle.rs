@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::json;
 
 use super::harness::{Host, condition, is_ready, phase, pod, restarts, uid};
@@ -39,6 +40,30 @@ async fn a_converged_pod_writes_nothing() {
     assert_eq!(host.api.statuses("web").len(), writes);
     assert_eq!(engine.calls().len(), calls);
     assert!(writes <= 3, "{writes} status writes to get a pod running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_say_of_a_pod_while_its_node_was_not_heard_is_put_right() {
+    let (host, _engine) = Host::fake();
+    let _agent = host.start_agent();
+    host.api.put(pod("web", &json!({})));
+    host.until_ready("web").await;
+    let (ours, writes) = (host.api.get("web").and_then(|pod| pod.status.clone()), host.api.statuses("web").len());
+    let mut doubted = (*host.api.get("web").expect("it is there")).clone();
+    for condition in doubted.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten()) {
+        condition.status = "False".to_owned();
+        condition.reason = Some("NodeNotReady".to_owned());
+    }
+    host.api.put(doubted);
+    host.until_ready("web").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let now = host.api.get("web").and_then(|pod| pod.status.clone());
+    let statuses = |status: &Option<PodStatus>| {
+        let conditions = status.iter().flat_map(|status| status.conditions.clone().unwrap_or_default());
+        conditions.map(|condition| (condition.type_, condition.status, condition.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(&now), statuses(&ours));
+    assert!(host.api.statuses("web").len() <= writes + 2, "said once");
 }
 
 #[tokio::test(start_paused = true)]
