@@ -27,8 +27,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The longest that a cluster may take to come up without faults.
 const START_SPAN: Duration = Duration::from_secs(20);
-/// From the last fault on, this long is left for convergence: longer than the longest back-off that a run can build up.
-const SETTLE_SPAN: Duration = Duration::from_secs(420);
+/// From the last fault on, this long is left for convergence; what backs off for longer counts if it says why.
+const SETTLE_SPAN: Duration = Duration::from_secs(60);
 /// Once converged, it must stay so for this long.
 const STAY_SPAN: Duration = Duration::from_secs(15);
 /// In one run of so many it must stay so until the oracles judge the rest as well: nothing is written any more.
@@ -206,13 +206,12 @@ impl Run {
                 if now >= since + stay {
                     break;
                 }
-            } else {
-                calm_since = None;
-            }
-            if now >= deadline {
+            } else if now >= deadline {
                 self.note(violations);
                 self.dump = dump(&world);
                 break;
+            } else {
+                calm_since = None;
             }
         }
         self.check_receipts().await;
