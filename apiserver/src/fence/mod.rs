@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use drover_api::status::ApiError;
-use drover_store::{Backend, Compare, KeyValue, Operation, Revision, Transaction, TransactionResult};
+use drover_store::{Backend, Compare, KeyValue, Operation, Range, Revision, Transaction, TransactionResult};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
@@ -135,6 +135,15 @@ pub(crate) async fn answer(backend: &dyn Backend, info: &RequestInfo, name: &str
             Ok(json_response(201, &json!({"kind": "Fence", "name": name, "epoch": revision})))
         }
     }
+}
+
+/// Returns the writes that end every lead: what a leader knows is of before them.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn raise_all(backend: &dyn Backend) -> Result<Vec<Operation>, drover_store::Error> {
+    let fences = backend.range(Range { prefix: key(""), ..Range::default() }).await?;
+    Ok(fences.items.into_iter().map(|fence| Operation::Put { key: fence.key, value: fence.value }).collect())
 }
 
 fn key(name: &str) -> Bytes {

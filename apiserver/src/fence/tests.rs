@@ -9,6 +9,8 @@ use crate::{
 };
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const BACKUP: &str = "/apis/drover.dev/v1alpha1/backups/cluster";
+const RESTORES: &str = "/apis/drover.dev/v1alpha1/restores";
 
 async fn raise(server: &TestServer, admin: &Identity) -> u64 {
     let answer = server.post(Some(admin), "/drover/v1/fences/controllers", &json!({})).await;
@@ -90,5 +92,20 @@ async fn a_malformed_fence_is_refused_and_only_the_mighty_may_raise_one() {
     assert_eq!(server.post(None, "/drover/v1/fences/controllers", &json!({})).await.code, 401);
     assert_eq!(server.post(Some(&admin), "/drover/v1/fences/..%2fx", &json!({})).await.code, 400);
     assert_eq!(server.get(Some(&admin), "/drover/v1/fences/controllers").await.code, 405);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restore_ends_every_lead() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    let epoch = raise(&server, &admin).await;
+    let file = server.send(Some(&admin), server.request("GET", BACKUP, String::new())).await.body;
+    assert_eq!(send(&server, &admin, epoch, "POST", CONFIG_MAPS, &config_map("a")).await.code, 201);
+    let restored = server.send(Some(&admin), server.request("POST", RESTORES, file)).await;
+    assert_eq!(restored.code, 200, "{}", restored.text());
+    assert_eq!(send(&server, &admin, epoch, "POST", CONFIG_MAPS, &config_map("b")).await.code, 409);
+    let epoch = raise(&server, &admin).await;
+    assert_eq!(send(&server, &admin, epoch, "POST", CONFIG_MAPS, &config_map("b")).await.code, 201);
     server.stop().await;
 }

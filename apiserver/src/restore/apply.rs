@@ -10,7 +10,10 @@ use super::{
     plan::Counts,
     staging::{self, Reader},
 };
-use crate::registry::{Environment, format_time};
+use crate::{
+    fence,
+    registry::{Environment, format_time},
+};
 
 /// Writes to a transaction: half of what etcd takes by default.
 const BATCH_WRITES: usize = 64;
@@ -48,6 +51,8 @@ async fn write_all(gate: &Gate, known: &Known, applying: &Applying) -> Result<Op
     let mut staged = Reader::new(gate.inner.clone(), applying.staged.clone(), applying.chunks);
     let mut merge = Merge::new(gate.inner.clone(), None);
     let mut batch = Batch::default();
+    // A leader's next write would be of the state before: it must lead anew, and look anew.
+    fence::raise_all(gate.inner.as_ref()).await?.into_iter().for_each(|operation| batch.push(operation));
     let mut wanted = None;
     loop {
         if wanted.is_none() {
