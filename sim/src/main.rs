@@ -12,6 +12,10 @@ use std::{
 use clap::Parser;
 use drover_sim::{Depth, Outcome, Schedule, faults::Tally, play, shrink};
 
+/// As in `drover`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Plays seeds against a simulated cluster; ends with 1 when any of them breaks an invariant.
 #[derive(Debug, Parser)]
 struct Options {
