@@ -22,7 +22,10 @@ pub(super) fn new_size(members: &[Member<'_>], current: i32, limits: &Limits) ->
     if !limits.rolling {
         return limits.replicas;
     }
-    let room = limits.total_max() - sum(members, |member| member.replicas);
+    // Pods that a set was told to take away count for as long as they are there. (Kubernetes does not wait for them.)
+    let forgetful = drover_api::mutants::active("F01-doomed-pods-make-room");
+    let held = |member: &Member<'_>| if forgetful { member.replicas } else { member.replicas.max(member.actual) };
+    let room = limits.total_max() - sum(members, held);
     if room <= 0 { current } else { current + room.min(limits.replicas - current).max(0) }
 }
 

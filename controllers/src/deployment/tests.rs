@@ -293,6 +293,19 @@ fn a_rollout_never_drops_below_nor_rises_above_its_bounds() {
 }
 
 #[test]
+fn the_next_pod_waits_until_the_one_it_replaces_is_gone() {
+    let mut world = World::new(4, "1", "1");
+    world.settle();
+    world.image("v2");
+    world.pass();
+    world.pass();
+    assert_eq!(world.sizes(), [3, 1], "one of v1 is told to go, and is still there");
+    world.run_pods(|index, wanted, _| if index == 0 { wanted } else { 0 });
+    world.pass();
+    assert_eq!(world.sizes(), [3, 2]);
+}
+
+#[test]
 fn an_undo_makes_the_old_set_current_again_with_a_new_revision() {
     let mut world = World::new(2, "1", "0");
     world.settle();
