@@ -31,6 +31,18 @@ pub(crate) trait Objects: Send + Sync {
         self.list(resource, "", None)
     }
 
+    /// Whether one of the objects that [`list`](Self::list) returns holds `text` in its stored form and is `wanted`.
+    fn any(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        field: (&str, &str),
+        _text: &str,
+        wanted: &dyn Fn(&Value) -> bool,
+    ) -> bool {
+        self.list(resource, namespace, Some(field)).iter().any(wanted)
+    }
+
     /// Returns a number that changes whenever an object of the kind does.
     fn version(&self, resource: Resource) -> u64;
 }
@@ -44,10 +56,28 @@ impl Objects for crate::registry::Registry {
         let Some(kind) = kind(resource) else { return Vec::new() };
         let snapshot = self.snapshot(kind);
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        let has = field.map(has_field);
         crate::cache::range(&snapshot.objects, &prefix, "")
-            .filter(|(_, object)| field.is_none_or(|field| has_field(object.selectable(), field)))
+            .filter(|(_, object)| has.as_ref().is_none_or(|has| has(object.selectable())))
             .map(|(_, object)| object.to_value())
             .collect()
+    }
+
+    fn any(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        field: (&str, &str),
+        text: &str,
+        wanted: &dyn Fn(&Value) -> bool,
+    ) -> bool {
+        let Some(kind) = kind(resource) else { return false };
+        let snapshot = self.snapshot(kind);
+        let (prefix, has) = (format!("{namespace}/"), has_field(field));
+        let objects = crate::cache::range(&snapshot.objects, &prefix, "").map(|(_, object)| object);
+        // Every agent asks for every pod that starts: most objects must cost a comparison and no decoding.
+        let mut found = objects.filter(|object| has(object.selectable()) && mentions(object.bytes(), &[text]));
+        found.any(|object| wanted(&object.to_value()))
     }
 
     fn mentioning(&self, resource: Resource, texts: &[&str]) -> Vec<Value> {
@@ -72,8 +102,8 @@ impl Objects for WorldObjects<'_> {
     }
 
     fn list(&self, (group, plural): Resource, namespace: &str, field: Option<(&str, &str)>) -> Vec<Value> {
-        let objects = self.0.list(group, plural, namespace).into_iter();
-        let wanted = objects.filter(|object| field.is_none_or(|field| has_field(object.selectable(), field)));
+        let (objects, has) = (self.0.list(group, plural, namespace).into_iter(), field.map(has_field));
+        let wanted = objects.filter(|object| has.as_ref().is_none_or(|has| has(object.selectable())));
         wanted.map(|object| object.to_value()).collect()
     }
 
@@ -95,9 +125,9 @@ fn mentions(bytes: &[u8], texts: &[&str]) -> bool {
     texts.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
-fn has_field(selectable: &Value, (path, value): (&str, &str)) -> bool {
+fn has_field<'a>((path, value): (&'a str, &'a str)) -> impl Fn(&Value) -> bool + 'a {
     let path: Vec<&str> = path.split('.').collect();
-    drover_api::object::str_at(selectable, &path) == value
+    move |selectable| drover_api::object::str_at(selectable, &path) == value
 }
 
 /// A cluster without objects.

@@ -111,14 +111,18 @@ impl Request<'_> {
         pod.is_some_and(|pod| object::str_at(&pod, &["spec", "nodeName"]) == self.node)
     }
 
-    /// Whether a pod of this node in the request's namespace uses the object named.
+    /// Whether a pod of this node in the request's namespace uses the object, which it must name.
     fn some_pod(&self, uses: fn(&Value, &str) -> bool) -> bool {
+        self.some_pod_with(&self.attributes.name, uses)
+    }
+
+    /// Whether one that has the text in it does.
+    fn some_pod_with(&self, text: &str, uses: fn(&Value, &str) -> bool) -> bool {
         let Attributes { namespace, name, .. } = self.attributes;
         if namespace.is_empty() || name.is_empty() {
             return false;
         }
-        let pods = self.objects.list(PODS, namespace, Some(("spec.nodeName", self.node)));
-        pods.iter().any(|pod| uses(pod, name))
+        self.objects.any(PODS, namespace, ("spec.nodeName", self.node), text, &|pod| uses(pod, name))
     }
 
     /// Whether a pod here uses the claim, or a volume here is bound to it.
@@ -132,7 +136,8 @@ impl Request<'_> {
             object::str_at(&claim, &["namespace"]) == namespace && object::str_at(&claim, &["name"]) == name
         };
         let is_here = |volume: &Value| references::volume_is_on(volume, self.node) && claims(volume);
-        self.some_pod(references::uses_claim) || self.objects.list(VOLUMES, "", None).iter().any(is_here)
+        // The claims of ephemeral volumes are named after pod and volume: no pod has the whole name in it.
+        self.some_pod_with("", references::uses_claim) || self.objects.list(VOLUMES, "", None).iter().any(is_here)
     }
 
     /// Whether the volume lives on this node, or its claim is used by a pod here.
