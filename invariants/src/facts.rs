@@ -73,6 +73,13 @@ pub(crate) fn is_true(pod: &Pod, kind: &str) -> bool {
     condition(pod, kind).is_some_and(|condition| condition.status == "True")
 }
 
+/// Whether a container of the pod was started in the last so many seconds.
+pub(crate) fn started_within(pod: &Pod, now: Timestamp, secs: f64) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut starts = statuses.filter_map(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref());
+    starts.any(|start| now.duration_since(start.0).as_secs_f64() < secs)
+}
+
 /// The pod's own addresses; none for one on its node's network.
 pub(crate) fn addresses(pod: &Pod) -> Vec<&str> {
     let Some(status) = pod.status.as_ref().filter(|_| !is_on_host_network(pod)) else { return Vec::new() };
