@@ -41,6 +41,31 @@ impl Skew {
     }
 }
 
+/// Notices that the wall clock was set, by comparing it with one that only counts.
+#[derive(Debug)]
+pub struct JumpWatch {
+    wall: Timestamp,
+    counted: Instant,
+}
+
+/// What the two clocks may differ by between two looks.
+const JUMP_MIN: SignedDuration = SignedDuration::from_secs(1);
+
+impl JumpWatch {
+    /// Begins to watch at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self { wall: now, counted: Instant::now() }
+    }
+
+    /// Returns how far the clock was set since the last look, ahead if positive; zero if it was not.
+    pub fn jump(&mut self, now: Timestamp) -> SignedDuration {
+        let passed = SignedDuration::try_from(self.counted.elapsed()).unwrap_or_default();
+        let jump = now.duration_since(self.wall).saturating_sub(passed);
+        *self = Self::new(now);
+        if jump.abs() < JUMP_MIN { SignedDuration::ZERO } else { jump }
+    }
+}
+
 impl Clock {
     /// A clock that follows the tokio runtime, for simulations.
     pub fn runtime(epoch: Timestamp) -> Self {
@@ -82,5 +107,19 @@ mod tests {
         skew.set(SignedDuration::from_secs(-3));
         tokio::time::advance(std::time::Duration::from_secs(10)).await;
         assert_eq!((clock.now().as_second(), other.now().as_second()), (10, 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_told_from_one_that_runs() {
+        let skew = Skew::default();
+        let clock = Clock::runtime(Timestamp::UNIX_EPOCH).skewed(&skew);
+        let mut watch = JumpWatch::new(clock.now());
+        let mut jumps = Vec::new();
+        for offset in [0, 90, 90, -5] {
+            tokio::time::advance(std::time::Duration::from_secs(10)).await;
+            skew.set(SignedDuration::from_secs(offset));
+            jumps.push(watch.jump(clock.now()).as_secs());
+        }
+        assert_eq!(jumps, [0, 90, 0, -95]);
     }
 }

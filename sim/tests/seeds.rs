@@ -3,12 +3,15 @@
 use drover_sim::{Depth, Outcome, Schedule, play};
 
 /// Seeds that found a bug, with the bug; CHANGELOG.md says more.
-const FOUND: [(u64, &str); 2] = [
+const FOUND: [(u64, &str); 5] = [
     (
         1,
         "a retry of a failing volume forgot the failure before it: no back-off, and two status writes every two seconds",
     ),
     (2, "the address of an earlier sandbox stayed in status.podIPs after a reboot"),
+    (0x1398, "the oracle of a quiet minute took a container that is up between two crashes for a settled one"),
+    (0x13c8, "a node whose engine is slow after a reboot said that it has no capacity"),
+    (0x1421, "a clock that was set ahead and back held a pod's next try up by as much"),
 ];
 
 fn assert_clean(seed: u64, why: &str) -> Outcome {

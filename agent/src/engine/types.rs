@@ -227,6 +227,13 @@ pub struct EngineInfo {
     pub cgroup_version: String,
 }
 
+impl EngineInfo {
+    /// Whether an engine said this; until the first answer all of it is empty.
+    pub fn is_known(&self) -> bool {
+        !self.version.is_empty()
+    }
+}
+
 /// An image in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageSummary {

@@ -51,54 +51,60 @@ pub struct NodeInput<'a> {
     pub now: Timestamp,
 }
 
-/// The labels every node has, with the operator's.
+/// The labels every node has, with the operator's. Of an engine that never answered nothing is said.
 pub fn build_labels(identity: &NodeIdentity, engine: &EngineInfo) -> BTreeMap<String, String> {
     let mut labels = identity.labels.clone();
-    let own = [
-        ("kubernetes.io/hostname", identity.name.as_str()),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", architecture(&engine.architecture)),
-    ];
+    let arch = Some(architecture(&engine.architecture)).filter(|arch| !arch.is_empty());
+    let own = [("kubernetes.io/hostname", identity.name.as_str()), ("kubernetes.io/os", "linux")];
+    let own = own.into_iter().chain(arch.map(|arch| ("kubernetes.io/arch", arch)));
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     labels
 }
 
-/// Builds the status of a Node.
+/// Builds the status of a Node. What only the engine can tell is left as it was said last while none has answered yet.
 pub fn build_status(input: &NodeInput<'_>) -> NodeStatus {
-    let engine = input.engine;
-    let capacity: BTreeMap<String, Quantity> = [
-        ("cpu", engine.cpus.to_string()),
-        ("memory", format!("{}Ki", engine.memory_bytes / 1024)),
-        ("pods", input.facts.pods_max.unwrap_or(PODS_MAX).to_string()),
-        ("ephemeral-storage", format!("{}Ki", input.facts.disk_bytes / 1024)),
-    ]
-    .into_iter()
-    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
-    .collect();
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     let mut addresses: Vec<NodeAddress> =
         input.identity.address.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
     addresses.push(address("Hostname", input.identity.name.clone()));
+    let known = input.engine.is_known() || drover_api::mutants::active("S10-capacity-of-no-engine");
+    let capacity = known.then(|| capacity(input));
     NodeStatus {
         addresses: Some(addresses),
-        allocatable: Some(capacity.clone()),
-        capacity: Some(capacity),
+        allocatable: capacity.clone(),
+        capacity,
         conditions: Some(conditions(input)),
         daemon_endpoints: Some(NodeDaemonEndpoints::default()),
         images: Some(images(&input.images)),
-        node_info: Some(NodeSystemInfo {
-            architecture: architecture(&engine.architecture).to_owned(),
-            boot_id: input.facts.boot_id.clone(),
-            container_runtime_version: format!("docker://{}", engine.version),
-            kernel_version: engine.kernel.clone(),
-            kube_proxy_version: String::new(),
-            kubelet_version: "v1.33.0+drover".to_owned(),
-            machine_id: input.facts.machine_id.clone(),
-            operating_system: "linux".to_owned(),
-            os_image: engine.os_image.clone(),
-            system_uuid: engine.id.clone(),
-            ..Default::default()
-        }),
+        node_info: known.then(|| node_info(input)),
+        ..Default::default()
+    }
+}
+
+fn capacity(input: &NodeInput<'_>) -> BTreeMap<String, Quantity> {
+    let engine = input.engine;
+    let amounts = [
+        ("cpu", engine.cpus.to_string()),
+        ("memory", format!("{}Ki", engine.memory_bytes / 1024)),
+        ("pods", input.facts.pods_max.unwrap_or(PODS_MAX).to_string()),
+        ("ephemeral-storage", format!("{}Ki", input.facts.disk_bytes / 1024)),
+    ];
+    amounts.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount))).collect()
+}
+
+fn node_info(input: &NodeInput<'_>) -> NodeSystemInfo {
+    let engine = input.engine;
+    NodeSystemInfo {
+        architecture: architecture(&engine.architecture).to_owned(),
+        boot_id: input.facts.boot_id.clone(),
+        container_runtime_version: format!("docker://{}", engine.version),
+        kernel_version: engine.kernel.clone(),
+        kube_proxy_version: String::new(),
+        kubelet_version: "v1.33.0+drover".to_owned(),
+        machine_id: input.facts.machine_id.clone(),
+        operating_system: "linux".to_owned(),
+        os_image: engine.os_image.clone(),
+        system_uuid: engine.id.clone(),
         ..Default::default()
     }
 }
@@ -171,11 +177,20 @@ mod tests {
             version: "20.10.24".to_owned(),
             ..Default::default()
         };
+        status_on(&engine, trouble, before, second)
+    }
+
+    fn status_on(
+        engine: &EngineInfo,
+        trouble: Option<(&str, &str)>,
+        before: &[NodeCondition],
+        second: i64,
+    ) -> NodeStatus {
         let identity = NodeIdentity { name: "n1".to_owned(), address: "192.0.2.7".parse().ok(), ..Default::default() };
         let facts = HostFacts { disk_bytes: 1 << 30, ..Default::default() };
         build_status(&NodeInput {
             identity: &identity,
-            engine: &engine,
+            engine,
             facts: &facts,
             pressure: HostPressure::default(),
             trouble,
@@ -205,5 +220,14 @@ mod tests {
         assert_eq!(ready.reason.as_deref(), Some("RuntimeUnhealthy"));
         assert_eq!(ready.last_transition_time.as_ref().map(|time| time.0.as_second()), Some(200));
         assert_eq!(sick[0].last_transition_time.as_ref().map(|time| time.0.as_second()), Some(100));
+    }
+
+    #[test]
+    fn before_the_engine_answers_nothing_is_said_of_it() {
+        let (engine, trouble) = (EngineInfo::default(), Some(("RuntimeUnhealthy", "no answer")));
+        let status = status_on(&engine, trouble, &[], 100);
+        assert_eq!((status.capacity, status.allocatable, status.node_info), (None, None, None));
+        assert!(status.addresses.is_some() && status.conditions.is_some());
+        assert!(!build_labels(&NodeIdentity::default(), &engine).contains_key("kubernetes.io/arch"));
     }
 }

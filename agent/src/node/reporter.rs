@@ -87,7 +87,7 @@ impl NodeReporter {
     /// Writes the status when it changes, until `shutdown`.
     pub async fn run(mut self, client: Client, mut info: EngineInfo, shutdown: CancellationToken) {
         let nodes: Api<Node> = Api::all(client.clone());
-        let facts = self.host.facts(&info.root_dir);
+        let mut facts = self.host.facts(&info.root_dir);
         let mut written: Option<Written> = None;
         let mut changes = self.object.subscribe();
         loop {
@@ -119,8 +119,12 @@ impl NodeReporter {
                 Ok(()) = changes.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            if *self.engine_up.borrow() && info.version.is_empty() {
-                info = self.engine.info().await.unwrap_or(info);
+            if *self.engine_up.borrow()
+                && !info.is_known()
+                && let Ok(answer) = self.engine.info().await
+            {
+                info = answer;
+                facts = self.host.facts(&info.root_dir);
             }
         }
     }

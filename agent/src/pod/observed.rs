@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{ids::ContainerId, seams::Sandbox};
 
@@ -33,6 +33,36 @@ pub struct Observed {
     pub cleanup: Stage,
     /// The pod object's deletion.
     pub object: Stage,
+}
+
+impl Observed {
+    /// Moves what was noted by a clock that has been set by `jump` since: waits last as long as they were meant to.
+    /// What is told of the past (starts, ends) stays.
+    pub fn follow_clock(&mut self, jump: SignedDuration) {
+        for stage in [&mut self.network, &mut self.volumes, &mut self.cleanup, &mut self.object] {
+            if let Stage::Failed(setback) | Stage::Busy(Some(setback)) = stage {
+                shift(&mut setback.retry_at, jump);
+            }
+        }
+        for state in self.containers.values_mut() {
+            if let Some(setback) = &mut state.setback {
+                shift(&mut setback.retry_at, jump);
+            }
+            if let Some(Stop { since, grace_secs: _, signalled_at, killed_at }) = &mut state.stop {
+                let moments = [Some(since), signalled_at.as_mut(), killed_at.as_mut()];
+                moments.into_iter().flatten().for_each(|at| shift(at, jump));
+            }
+        }
+        if let Some(end) = &mut self.termination {
+            shift(&mut end.since, jump);
+            end.counted_at.iter_mut().for_each(|at| shift(at, jump));
+        }
+    }
+}
+
+/// Moves a moment; one that cannot be told any more stays.
+pub(crate) fn shift(at: &mut Timestamp, by: SignedDuration) {
+    *at = at.checked_add(by).unwrap_or(*at);
 }
 
 /// Something that must happen once and may fail.

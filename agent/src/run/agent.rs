@@ -175,12 +175,12 @@ pub(crate) async fn run_agent(base: Base, host: &dyn Host, shutdown: Cancellatio
             clock: base.clock.clone(),
         };
         let reporter = tokio::spawn(reporter.run(base.client.0.clone(), first.clone(), shutdown.clone()));
-        let info = if first.version.is_empty() {
+        let info = if first.is_known() {
+            first
+        } else {
             let info = engine_info(base.engine.as_ref()).await;
             registered(&base, &info).await;
             info
-        } else {
-            first
         };
         let pod_cidr = pod_cidr(&node, &base.identity.name, host.own_pod_cidr()).await;
         let informers = Informers::spawn(&base, &shutdown);

@@ -17,7 +17,7 @@ use crate::{
 
 impl Actor {
     pub(super) fn absorb(&mut self, outcome: Outcome) {
-        let now = self.context.clock.now();
+        let now = self.now();
         match outcome {
             Outcome::Network(Ok(sandbox)) => {
                 self.observed.sandbox = Some(sandbox);

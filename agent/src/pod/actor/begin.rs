@@ -206,7 +206,7 @@ impl Actor {
         let own = self.spec_of(name).and_then(|spec| spec.lifecycle?.stop_signal);
         let image = self.image_of(name);
         let end = self.observed.termination.clone();
-        let now = self.context.clock.now();
+        let now = self.now();
         let Some(state) = self.observed.containers.get_mut(name) else { return };
         let Some(id) = state.current().map(|attempt| attempt.id.clone()) else { return };
         state.busy = Some(Operation::Signal);

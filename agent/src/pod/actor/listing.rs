@@ -26,7 +26,7 @@ impl Actor {
             return;
         };
         let ending = self.observed.termination.is_some();
-        let now = self.context.clock.now();
+        let now = self.now();
         let Some(state) = self.observed.containers.get_mut(&name) else { return };
         let current = state.current().is_some_and(|attempt| attempt.id == *id);
         match (exit_code, current && state.is_running()) {
@@ -78,7 +78,7 @@ impl Actor {
     }
 
     fn forget_vanished(&mut self, name: &str, containers: &[ContainerSummary]) {
-        let now = self.context.clock.now();
+        let now = self.now();
         let Some(state) = self.observed.containers.get_mut(name) else { return };
         let known = std::mem::take(&mut state.attempts);
         for attempt in known {

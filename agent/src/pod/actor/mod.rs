@@ -25,11 +25,12 @@ use super::{
     action::Action,
     apply::{PullFailure, StartFailure, Started},
     context::Context,
-    observed::{Before, Cause, ContainerState, End, Observed, Stage, Termination},
+    observed::{Before, Cause, ContainerState, End, Observed, Stage, Termination, shift},
     plan::{plan, pod_containers},
     routes::{Join, decide_join, decide_routes},
 };
 use crate::{
+    clock::JumpWatch,
     engine::{ContainerDetails, ContainerSummary, EngineError},
     ids::{ContainerId, PodUid},
     probes::{ProbeTasks, ProbeVerdict},
@@ -99,6 +100,7 @@ pub(super) struct Actor {
     /// When volumes that follow objects are brought up to date again.
     refresh_at: Option<Timestamp>,
     refreshing: bool,
+    clock_jumps: JumpWatch,
 }
 
 impl Actor {
@@ -111,6 +113,7 @@ impl Actor {
         routes_matter: Arc<AtomicBool>,
     ) -> Self {
         let (verdicts_tx, verdicts_rx) = mpsc::channel(INBOX_LIMIT);
+        let clock_jumps = JumpWatch::new(context.clock.now());
         let mut actor = Self {
             observed: remembered(&context, &pod),
             context,
@@ -129,6 +132,7 @@ impl Actor {
             routes_matter,
             refresh_at: None,
             refreshing: false,
+            clock_jumps,
         };
         actor.note_pod();
         actor
@@ -137,7 +141,7 @@ impl Actor {
     /// Runs until nothing of the pod is left, or until `shutdown`, which leaves everything as it is.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let now = self.context.clock.now();
+            let now = self.now();
             let wake_at = self.advance(now);
             let Some(wake_at) = wake_at else { break };
             // Cancel-safe: channels and the join set keep what they hold; the timer is made anew.
@@ -168,6 +172,18 @@ impl Actor {
             self.pod.metadata.name.as_deref().unwrap_or_default(),
             &self.uid,
         );
+    }
+
+    /// The present time; what was noted before follows a clock that was set.
+    fn now(&mut self) -> Timestamp {
+        let now = self.context.clock.now();
+        let jump = self.clock_jumps.jump(now);
+        if !jump.is_zero() && !drover_api::mutants::active("T01-waits-by-the-old-clock") {
+            self.observed.follow_clock(jump);
+            self.report.follow_clock(jump);
+            self.refresh_at.iter_mut().for_each(|at| shift(at, jump));
+        }
+        now
     }
 
     /// Plans and begins; returns when to plan again, `Some(None)` for "when something happens", `None` when done.
@@ -263,7 +279,7 @@ impl Actor {
     }
 
     fn begin_termination(&mut self, cause: Cause, grace_secs: i64) {
-        let now = self.context.clock.now();
+        let now = self.now();
         match &mut self.observed.termination {
             Some(end) if end.cause != Cause::Deadline => {
                 // A second deletion may shorten the wait, never lengthen it.

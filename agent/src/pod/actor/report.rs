@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{Actor, JOIN_WAIT_SECS, Outcome};
 use crate::{
     pod::{
-        observed::{Cause, ContainerState, Phase, Stage},
+        observed::{Cause, ContainerState, Phase, Stage, shift},
         plan::{ContainerRole, after, pod_containers, started},
         routes::Join,
     },
@@ -40,6 +40,13 @@ pub(super) struct ReportState {
     record: Option<PodRecord>,
 }
 
+impl ReportState {
+    /// As [`Observed::follow_clock`](crate::pod::observed::Observed::follow_clock).
+    pub(super) fn follow_clock(&mut self, jump: SignedDuration) {
+        self.objects_at.iter_mut().chain(&mut self.retry_at).for_each(|at| shift(at, jump));
+    }
+}
+
 impl Actor {
     /// Writes what changed; returns when to look again.
     pub(super) fn report(&mut self, now: Timestamp) -> Option<Timestamp> {
@@ -58,7 +65,8 @@ impl Actor {
         let mut wake_at = look_at;
         if let Some(since) = awaiting_routes_since(&status) {
             let give_up_at = after(since, JOIN_WAIT_SECS);
-            if now >= give_up_at {
+            // A moment ahead was written by a clock that has been set back since.
+            if now >= give_up_at || now < since {
                 self.report.join_overdue = true;
                 let message = "the service proxies did not acknowledge the pod in time; it counts as ready";
                 self.warn(None, "RoutesNotAcknowledged", message);

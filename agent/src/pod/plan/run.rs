@@ -123,7 +123,8 @@ fn plan_container(
                 return;
             }
             let at = after(end.finished_at, crash_delay(state.crashes).as_secs());
-            if now < at {
+            // An end ahead of now is told by a clock that has been set back since: it says nothing of how long ago it was.
+            if now < at && now >= end.finished_at {
                 plan.wake_at(at);
             } else {
                 plan_start(container.spec, state, state.next_number(), now, plan);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -189,6 +190,14 @@ fn restarts_follow_the_policy_and_the_back_off() {
         60,
         expect![[r#"
         again at 70
+    "#]],
+    );
+    check(
+        json!({}),
+        ready(vec![("app", ended(1, 5_000, 3))]),
+        60,
+        expect![[r#"
+        {"Start":{"container":"app","attempt":1}}
     "#]],
     );
     check(json!({"restartPolicy": "Never"}), ready(vec![("app", ended(1, 50, 1))]), 60, expect![[""]]);
@@ -434,6 +443,28 @@ fn sidecars_end_last_and_in_reverse() {
         again at 130
     "#]],
     );
+}
+
+#[test]
+fn waits_follow_a_clock_that_was_set_ahead_or_back() {
+    let setback = |at: Timestamp| Setback { reason: String::new(), message: String::new(), retry_at: at, count: 1 };
+    let failed = ContainerState { setback: Some(setback(at(110))), ..idle() };
+    let stop = Stop { since: at(100), grace_secs: 20, signalled_at: Some(at(100)), killed_at: None };
+    let stopping = ContainerState { stop: Some(stop), ..running() };
+    let mut starting = ready(vec![("app", failed)]);
+    (starting.network, starting.volumes) = (Stage::Failed(setback(at(107))), Stage::Busy(Some(setback(at(90)))));
+    let mut ending = ready(vec![("app", stopping)]);
+    ending.termination = Some(deleted(30, Routes::Waiting));
+    for observed in [starting, ending] {
+        let planned = plan(&pod(&json!({})), &observed, at(102));
+        for jump in [2_532, -2_532, -7] {
+            let mut moved = observed.clone();
+            moved.follow_clock(SignedDuration::from_secs(jump));
+            let then = plan(&pod(&json!({})), &moved, at(102 + jump));
+            assert_eq!(then.actions, planned.actions);
+            assert_eq!(then.requeue_at.map(|at| after(at, -jump)), planned.requeue_at, "set by {jump} s");
+        }
+    }
 }
 
 fn any_phase() -> impl Strategy<Value = Phase> {

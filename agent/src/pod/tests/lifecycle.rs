@@ -6,9 +6,12 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::json;
 
 use super::harness::{Host, condition, is_ready, phase, pod, restarts, uid};
-use crate::engine::{
-    ContainerPhase, ErrorKind,
-    fake::{Behaviour, Effect, Fault, When},
+use crate::{
+    clock::Skew,
+    engine::{
+        ContainerPhase, ErrorKind,
+        fake::{Behaviour, Effect, Fault, When},
+    },
 };
 
 const APP_0: &str = "drover_app_web_default_uid-web_0";
@@ -202,6 +205,26 @@ async fn what_ignores_sigterm_is_killed_at_the_end_of_its_grace() {
     host.until_gone("web").await;
     let took = host.clock.now().duration_since(asked).as_secs();
     assert!((7..=8).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_neither_shortens_nor_lengthens_a_wait() {
+    for offset in [2_532, -2_532] {
+        let (mut host, engine) = Host::fake();
+        let skew = Skew::default();
+        host.clock = host.clock.skewed(&skew);
+        engine.add_image("web:1", Behaviour { stops_after: None, ..Default::default() });
+        let _agent = host.start_agent();
+        host.api.put(pod("web", &json!({})));
+        host.until_ready("web").await;
+        let asked = tokio::time::Instant::now();
+        host.api.mark_deleted("web", 7, host.clock.now());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        skew.set(jiff::SignedDuration::from_secs(offset));
+        host.until_gone("web").await;
+        let took = asked.elapsed().as_secs();
+        assert!((7..=8).contains(&took), "set by {offset} s: {took}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
