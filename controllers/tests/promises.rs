@@ -7,12 +7,13 @@
 mod fake;
 
 use drover_controllers::runtime::{Environment, Error, ObjectKey, Resource, resource::DeleteOptions};
-use fake::{Fake, client};
-use k8s_openapi::api::core::v1::ConfigMap;
+use fake::{Fake, Faults, client};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 const CONFIG_MAPS: &str = "/configmaps";
+const PODS: &str = "/pods";
 
 fn config_maps(fake: &Fake) -> Resource<ConfigMap> {
     Resource::new(client(fake), (), vec![], None)
@@ -64,6 +65,43 @@ async fn a_pass_waits_until_the_cache_shows_its_own_last_write() {
     assert!(config_maps.cache().get(&ObjectKey::new("shop", "a")).is_some());
     shutdown.cancel();
     informer.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_waits_until_the_cache_shows_what_a_failed_write_met_or_did() {
+    let fake = Fake::new();
+    let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "shop"}});
+    let seen: Pod = serde_json::from_value(fake.create(PODS, pod("a")).unwrap()).unwrap();
+    let pods: Resource<Pod> = Resource::new(client(&fake), (), vec![], None);
+    follow_once(&pods).await;
+    pods.caught_up().await.unwrap();
+
+    let a = (PODS.to_owned(), "shop".to_owned(), "a".to_owned());
+    fake.patch(&a, &json!({"metadata": {"labels": {"k": "2"}}}), None).unwrap();
+    pods.patch(&seen, json!({"metadata": {"labels": {"k": "3"}}}), None).await.unwrap_err();
+    assert!(matches!(pods.caught_up().await, Err(Error::Stale { .. })), "after a conflict");
+    follow_once(&pods).await;
+    pods.caught_up().await.unwrap();
+
+    fake.set_faults(Faults { lose_reply_of_create: Some(1), ..Faults::default() });
+    pods.create(&serde_json::from_value(pod("b")).unwrap()).await.unwrap_err();
+    assert!(matches!(pods.caught_up().await, Err(Error::Stale { .. })), "after a reply that was lost");
+    follow_once(&pods).await;
+    pods.caught_up().await.unwrap();
+
+    fake.delete(&a, &Value::Null).unwrap();
+    pods.patch(&seen, json!({"metadata": {"labels": {"k": "3"}}}), None).await.unwrap_err();
+    assert!(matches!(pods.caught_up().await, Err(Error::Stale { .. })), "after a write to what is gone");
+}
+
+/// Brings the cache up to date, once.
+async fn follow_once(pods: &Resource<Pod>) {
+    let before = pods.revision();
+    let informer = tokio::spawn(pods.clone().run_informer(Environment::system(), CancellationToken::new()));
+    while pods.revision() == before {
+        tokio::task::yield_now().await;
+    }
+    informer.abort();
 }
 
 #[tokio::test(start_paused = true)]

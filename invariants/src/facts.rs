@@ -73,11 +73,16 @@ pub(crate) fn is_true(pod: &Pod, kind: &str) -> bool {
     condition(pod, kind).is_some_and(|condition| condition.status == "True")
 }
 
-/// Whether a container of the pod was started in the last so many seconds.
-pub(crate) fn started_within(pod: &Pod, now: Timestamp, secs: f64) -> bool {
+/// Whether a container of the pod was started or ended in the last so many seconds.
+pub(crate) fn changed_within(pod: &Pod, now: Timestamp, secs: f64) -> bool {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let mut starts = statuses.filter_map(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref());
-    starts.any(|start| now.duration_since(start.0).as_secs_f64() < secs)
+    let states = statuses.flat_map(|status| status.state.iter().chain(&status.last_state));
+    let mut moments = states.flat_map(|state| {
+        let started = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        let ended = state.terminated.as_ref().and_then(|terminated| terminated.finished_at.as_ref());
+        started.into_iter().chain(ended)
+    });
+    moments.any(|moment| now.duration_since(moment.0).as_secs_f64().abs() < secs)
 }
 
 /// The pod's own addresses; none for one on its node's network.

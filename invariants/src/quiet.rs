@@ -18,7 +18,7 @@ pub(crate) fn check(world: &World) -> Vec<Violation> {
     let mut violations = Vec::new();
     if world.quiet_secs >= REST_SECS {
         let settled = world.pods.iter().all(|pod| {
-            facts::is_active(pod) && facts::is_true(pod, "Ready") && !facts::started_within(pod, world.now, MINUTE_SECS)
+            facts::is_active(pod) && facts::is_true(pod, "Ready") && !facts::changed_within(pod, world.now, MINUTE_SECS)
         }) && world.nodes.iter().all(facts::is_node_ready);
         let limit = if settled { 0 } else { FAILING_WRITES_MAX };
         for (object, writes) in world.recent_writes.iter().filter(|(_, writes)| **writes > limit) {

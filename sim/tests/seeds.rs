@@ -3,7 +3,7 @@
 use drover_sim::{Depth, Outcome, Schedule, play};
 
 /// Seeds that found a bug, with the bug; CHANGELOG.md says more.
-const FOUND: [(u64, &str); 5] = [
+const FOUND: [(u64, &str); 8] = [
     (
         1,
         "a retry of a failing volume forgot the failure before it: no back-off, and two status writes every two seconds",
@@ -11,6 +11,12 @@ const FOUND: [(u64, &str); 5] = [
     (2, "the address of an earlier sandbox stayed in status.podIPs after a reboot"),
     (0x1398, "the oracle of a quiet minute took a container that is up between two crashes for a settled one"),
     (0x13c8, "a node whose engine is slow after a reboot said that it has no capacity"),
+    (
+        0x4e80,
+        "a ReplicaSet reported its pods without one whose create had lost its reply, and the roll went over its surge",
+    ),
+    (0x4f21, "a Deployment went over its surge on a view older than what it had met in a conflict"),
+    (0x5098, "the oracle of slices took a container that started that moment for one that had to be listed"),
     (0x1421, "a clock that was set ahead and back held a pod's next try up by as much"),
 ];
 

@@ -98,6 +98,13 @@ impl Error {
         self.status().is_some_and(|(code, reason)| code == 409 && reason != "AlreadyExists")
     }
 
+    /// Whether the object may be, or is known to be, another one than the cache showed when the write was planned: the
+    /// server did not say what came of it, or refused it for the object's sake.
+    pub fn leaves_doubt(&self) -> bool {
+        let Self::Request { .. } = self else { return false };
+        self.status().is_none_or(|(code, _)| matches!(code, 404 | 409 | 410 | 500..))
+    }
+
     /// Whether a create met an object of the same name.
     pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(|(code, reason)| code == 409 && reason == "AlreadyExists")

@@ -135,9 +135,6 @@ impl<K: Object> Resource<K> {
                 Ok(Ended::Watched) if started.elapsed() > BACKOFF_MAX => continue,
                 Ok(Ended::Watched) => {}
                 Err(failure) => {
-                    if drover_api::mutants::active("C19-stream-never-returns") {
-                        std::future::pending::<()>().await;
-                    }
                     self.shared.connected.store(false, Ordering::Release);
                     if failure.is_expired() {
                         state = State::Listing;
@@ -145,6 +142,9 @@ impl<K: Object> Resource<K> {
                     let (kind, delay_ms) = (self.kind(), delay.as_millis() as u64);
                     tracing::warn!(informer.kind = %kind, delay_ms, error = %chain(&failure), "informer stream failed");
                 }
+            }
+            if drover_api::mutants::active("C19-stream-never-returns") {
+                std::future::pending::<()>().await;
             }
             tokio::time::sleep(delay).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);

@@ -84,6 +84,8 @@ pub(super) struct Shared<K: Object> {
     written: AtomicU64,
     /// Objects this process deleted that the cache may still show as living, by uid.
     doomed: Mutex<BTreeMap<String, ObjectKey>>,
+    /// Objects that a failed write proved to be other than the cache shows, or may have changed, by how often.
+    doubted: Mutex<BTreeMap<ObjectKey, u64>>,
     /// When the server was last heard on this stream.
     pub(super) contact: Mutex<Option<Timestamp>>,
     /// Whether the stream is up, as far as is known.
@@ -139,6 +141,7 @@ impl<K: Object> Resource<K> {
             seen: watch::Sender::new(0),
             written: AtomicU64::new(0),
             doomed: Mutex::new(BTreeMap::new()),
+            doubted: Mutex::new(BTreeMap::new()),
             contact: Mutex::new(None),
             connected: AtomicBool::new(false),
         };
@@ -187,14 +190,16 @@ impl<K: Object> Resource<K> {
         self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the cache shows everything this process wrote.
+    /// Waits until the cache shows everything this process wrote, or may have written, or met in a conflict.
     ///
     /// # Errors
-    /// [`Error::Stale`] when the informer does not catch up within five seconds.
+    /// [`Error::Stale`] when the informer does not catch up within five seconds; [`Error::Request`] when the server does
+    /// not say what came of a write.
     pub async fn caught_up(&self) -> Result<()> {
         if drover_api::mutants::active("C05-no-wait-for-own-writes") {
             return Ok(());
         }
+        self.settle_doubts().await?;
         let written = self.shared.written.load(Ordering::Acquire);
         let mut seen = self.shared.seen.subscribe();
         let reached = async {
@@ -222,6 +227,27 @@ impl<K: Object> Resource<K> {
             })
         });
         !doomed.is_empty()
+    }
+
+    /// Asks the server for every object in doubt; the cache must come as far as its answer.
+    async fn settle_doubts(&self) -> Result<()> {
+        let doubted = self.lock_doubted().clone();
+        for (key, times) in doubted {
+            match self.get_fresh(&key).await? {
+                Some(object) => self.note_written(&object),
+                None => {
+                    let uid = self.shared.cache.get(&key).and_then(|known| known.meta().uid.clone());
+                    uid.into_iter().for_each(|uid| drop(self.lock_doomed().insert(uid, key.clone())));
+                }
+            }
+            // A write that failed while we asked must be asked about anew.
+            self.lock_doubted().retain(|other, now| *other != key || *now != times);
+        }
+        Ok(())
+    }
+
+    fn lock_doubted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, u64>> {
+        self.shared.doubted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_doomed(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ObjectKey>> {
@@ -394,12 +420,21 @@ impl<K: Object> Resource<K> {
             source: Box::new(source),
         };
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        let writes = request.method() != http::Method::GET;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.shared.client.request_text(request));
-        let text = match answer.await {
-            Ok(answer) => answer.map_err(failed)?,
-            Err(elapsed) => return Err(failed(kube::Error::Service(elapsed.into()))),
-        };
-        serde_json::from_str(&text).map_err(|error| failed(kube::Error::SerdeError(error)))
+        let answer = answer.await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())));
+        let answer = answer.map_err(failed);
+        if writes && answer.as_ref().is_err_and(Error::leaves_doubt) {
+            self.doubt(key);
+        }
+        serde_json::from_str(&answer?).map_err(|error| failed(kube::Error::SerdeError(error)))
+    }
+
+    fn doubt(&self, key: &ObjectKey) {
+        // Only where a cache is kept can it be behind.
+        if self.revision() > 0 && !key.name.is_empty() && !drover_api::mutants::active("C05-believes-in-failure") {
+            *self.lock_doubted().entry(key.clone()).or_default() += 1;
+        }
     }
 }
 

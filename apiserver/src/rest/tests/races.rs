@@ -190,6 +190,28 @@ async fn two_servers_never_give_one_address_or_port_twice() {
     assert_eq!(field("/spec/ports/0/nodePort").len(), 24);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_port_asked_for_on_two_servers_goes_to_one_service() {
+    let backend = Slow::backend();
+    let servers = [Server::start_on(Arc::clone(&backend)).await, Server::start_on(backend).await];
+    for round in 0..4 {
+        let mut writers = JoinSet::new();
+        for (index, server) in servers.iter().cloned().enumerate() {
+            writers.spawn(async move {
+                let service = json!({
+                    "kind": "Service", "apiVersion": "v1", "metadata": {"name": format!("s{round}-{index}")},
+                    "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_080 + round}]},
+                });
+                server.post(SERVICES, &service).await
+            });
+        }
+        let answers = writers.join_all().await;
+        let mut codes: Vec<u16> = answers.iter().map(|answer| answer.code).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [201, 422], "{:?}", answers.iter().map(|answer| answer.message()).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn a_service_is_created_however_often_another_server_allocates_first() {
     let server = Server::start_on(Slow::overtaken(40)).await;
