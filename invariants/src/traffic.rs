@@ -145,11 +145,7 @@ fn check_slices(world: &World, service: &Service) -> Option<Violation> {
         .flat_map(|endpoint| endpoint.addresses.iter().map(String::as_str))
         .collect();
     let listed: BTreeSet<&str> = ready.iter().copied().collect();
-    // What changed a moment ago, in a pod that fails again and again, may be under way to the slices.
-    let changing = world.pods.iter().filter(|pod| facts::changed_within(pod, world.now, TABLES_SECS));
-    let changing: BTreeSet<&str> = changing.flat_map(|pod| ips(pod)).collect();
-    let differ = listed.symmetric_difference(&wanted).any(|address| !changing.contains(address));
-    differ.then(|| {
+    (listed != wanted).then(|| {
         let message = format!("its slices list {listed:?} as ready, its ready pods have {wanted:?}");
         Violation::new("L1", facts::subject("Service", &service.metadata), message)
     })
@@ -206,10 +202,7 @@ fn wanted<'a>(world: &'a World, service: &'a Service, port: &ServicePort) -> BTr
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{ip, ips};
-    use crate::testing::{check_tables, object};
+    use crate::testing::check_tables;
 
     #[test]
     fn an_address_has_one_owner_and_a_stopping_pod_no_traffic() {
@@ -266,22 +259,6 @@ mod tests {
                     world.slices[0].endpoints.pop();
                 },
                 &["L1", "L1", "L1"],
-            ),
-            (
-                "one that was started a moment ago",
-                &|world| {
-                    world.quiet_secs = 6.0;
-                    let address = world.slices[0].endpoints.pop().expect("it lists some").addresses.remove(0);
-                    for addresses in world.hosts.values_mut().flat_map(|host| host.routes.values_mut()) {
-                        addresses.retain(|target| ip(target) != address);
-                    }
-                    let pod = world.pods.iter_mut().find(|pod| ips(pod).contains(&address.as_str()));
-                    let status = pod.expect("it is a pod's").status.get_or_insert_default();
-                    let state = &mut status.container_statuses.get_or_insert_default()[0].state;
-                    state.get_or_insert_default().running.get_or_insert_default().started_at =
-                        Some(object(&json!("2026-01-01T11:59:57Z")));
-                },
-                &[],
             ),
             (
                 "a Service that is gone",

@@ -29,6 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const START_SPAN: Duration = Duration::from_secs(20);
 /// From the last fault on, this long is left for convergence; what backs off for longer counts if it says why.
 const SETTLE_SPAN: Duration = Duration::from_secs(60);
+/// What is not as it should be for less than this is under way: a container that fails again and again changes what has
+/// to be true with every start and end.
+const LASTING_SPAN: Duration = Duration::from_secs(5);
 /// Once converged, it must stay so for this long.
 const STAY_SPAN: Duration = Duration::from_secs(15);
 /// In one run of so many it must stay so until the oracles judge the rest as well: nothing is written any more.
@@ -42,6 +45,20 @@ const RECOVERY_SPAN: Duration = Duration::from_secs(10);
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// More violations than this tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
+
+/// Since when each thing that is not as it should be has been so.
+#[derive(Debug, Default)]
+struct Standing(BTreeMap<(&'static str, String), Instant>);
+
+impl Standing {
+    /// Takes in what a look found; returns what has been found ever since [`LASTING_SPAN`].
+    fn lasting(&mut self, found: Vec<Violation>, now: Instant) -> Vec<Violation> {
+        let key = |violation: &Violation| (violation.rule, violation.subject.clone());
+        let known = std::mem::take(&mut self.0);
+        self.0 = found.iter().map(key).map(|key| (key.clone(), known.get(&key).copied().unwrap_or(now))).collect();
+        found.into_iter().filter(|violation| now >= self.0[&key(violation)] + LASTING_SPAN).collect()
+    }
+}
 
 /// What a run showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -189,7 +206,7 @@ impl Run {
         let quiet_since = Instant::now();
         let deadline = quiet_since + SETTLE_SPAN;
         let stay = if self.seed.is_multiple_of(RESTS_ONE_IN) { REST_SPAN } else { STAY_SPAN };
-        let (mut calm_since, mut seen) = (None, None);
+        let (mut calm_since, mut seen, mut standing) = (None, None, Standing::default());
         loop {
             self.watch_until(Instant::now() + Duration::from_secs(1)).await;
             let written = self.observer.writes();
@@ -200,7 +217,7 @@ impl Run {
             seen = Some((written, now));
             let quiet_secs = quiet_since.elapsed().as_secs_f64();
             let world = self.look(quiet_secs).await;
-            let violations = check_invariants(&world);
+            let violations = standing.lasting(check_invariants(&world), now);
             if violations.is_empty() {
                 let since = *calm_since.get_or_insert(now);
                 if now >= since + stay {
@@ -289,4 +306,21 @@ fn dump(world: &World) -> String {
         text += &format!("host {name}: {host:?}\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_broken_for_a_moment_only_is_under_way() {
+        let broken = |subject: &str| Violation { rule: "L1", subject: subject.into(), message: String::new() };
+        let (mut standing, mut counts) = (Standing::default(), Vec::new());
+        for found in [vec!["a"], vec!["a", "b"], vec!["b"], vec!["a", "b"]] {
+            let found = found.into_iter().map(broken).collect();
+            counts.push(standing.lasting(found, Instant::now()).len());
+            tokio::time::advance(LASTING_SPAN).await;
+        }
+        assert_eq!(counts, [0, 1, 1, 1]);
+    }
 }

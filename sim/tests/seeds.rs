@@ -3,7 +3,7 @@
 use drover_sim::{Depth, Outcome, Schedule, play};
 
 /// Seeds that found a bug, with the bug; CHANGELOG.md says more.
-const FOUND: [(u64, &str); 8] = [
+const FOUND: [(u64, &str); 9] = [
     (
         1,
         "a retry of a failing volume forgot the failure before it: no back-off, and two status writes every two seconds",
@@ -16,7 +16,8 @@ const FOUND: [(u64, &str); 8] = [
         "a ReplicaSet reported its pods without one whose create had lost its reply, and the roll went over its surge",
     ),
     (0x4f21, "a Deployment went over its surge on a view older than what it had met in a conflict"),
-    (0x5098, "the oracle of slices took a container that started that moment for one that had to be listed"),
+    (0x5098, "the judge of convergence took what a container that fails again and again changes for what stands still"),
+    (0x7c98, "a pod whose object could not be deleted, for the API was away, was tried again minutes after its return"),
     (0x1421, "a clock that was set ahead and back held a pod's next try up by as much"),
 ];
 

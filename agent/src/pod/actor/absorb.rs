@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Actor, Outcome, listing::note_end};
+use super::{Actor, Outcome, RETRY_SECS, listing::note_end};
 use crate::{
     engine::{ContainerPhase, EngineError, ErrorKind},
     ids::ContainerId,
@@ -51,7 +51,11 @@ impl Actor {
             }
             Outcome::DeleteObject(Ok(()) | Err(PodApiError::Gone)) => self.observed.object = Stage::Ready,
             Outcome::DeleteObject(Err(error)) => {
-                self.observed.object = failed(&self.observed.object, "FailedDelete", error.to_string(), now);
+                let count = self.observed.object.setback().map_or(0, |setback| setback.count).saturating_add(1);
+                let (reason, message) = ("FailedDelete".to_owned(), error.to_string());
+                // The rest of the pod is gone: nothing is spared by waiting longer for the API than a status does.
+                let retry_at = after(now, RETRY_SECS);
+                self.observed.object = Stage::Failed(Setback { reason, message, retry_at, count });
             }
             Outcome::Status { result, written } => self.note_status(result, *written, now),
             Outcome::Refreshed => {}

@@ -42,6 +42,8 @@ use crate::{
 pub(super) const INBOX_LIMIT: usize = 256;
 /// How long a pod waits for proxies to acknowledge it before it is Ready all the same (contract: 10 s).
 const JOIN_WAIT_SECS: i64 = 10;
+/// Between two tries of a request to the API that fails, or that another writer undoes.
+const RETRY_SECS: i64 = 1;
 
 /// What an actor is told.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{Actor, JOIN_WAIT_SECS, Outcome};
+use super::{Actor, JOIN_WAIT_SECS, Outcome, RETRY_SECS};
 use crate::{
     pod::{
         observed::{Cause, ContainerState, Phase, Stage, shift},
@@ -17,9 +17,6 @@ use crate::{
     source::{PodApiError, revision_of},
     status::{StatusInput, build_status, conditions::awaiting_routes_since, is_final, says_the_same},
 };
-
-/// Between two tries of a status write that fails, or that another writer undoes.
-const RETRY_SECS: i64 = 1;
 
 /// Where the report of a pod is.
 #[derive(Debug, Default)]

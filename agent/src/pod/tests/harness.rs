@@ -81,6 +81,7 @@ pub(super) struct FakeApi {
     revision: Mutex<u64>,
     restored: Mutex<Option<Unconfirmed>>,
     restored_fails: std::sync::atomic::AtomicBool,
+    deletes_fail: std::sync::atomic::AtomicBool,
 }
 
 impl FakeApi {
@@ -98,6 +99,10 @@ impl FakeApi {
 
     pub(super) fn set_restored_fails(&self, fails: bool) {
         self.restored_fails.store(fails, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(super) fn set_deletes_fail(&self, fail: bool) {
+        self.deletes_fail.store(fail, std::sync::atomic::Ordering::SeqCst);
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<Pod>> {
@@ -132,6 +137,9 @@ impl PodApi for FakeApi {
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), PodApiError> {
+        if self.deletes_fail.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(PodApiError::Failed("no answer".to_owned()));
+        }
         match self.get(pod.metadata.name.as_deref().unwrap_or_default()) {
             Some(current) if current.metadata.uid == pod.metadata.uid => {
                 self.pods.delete(&current);

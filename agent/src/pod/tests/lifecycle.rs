@@ -239,6 +239,21 @@ async fn a_deletion_without_grace_takes_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_has_ended_goes_as_soon_as_the_api_is_back() {
+    let (host, _engine) = Host::fake();
+    let _agent = host.start_agent();
+    host.api.put(pod("web", &json!({})));
+    host.until_ready("web").await;
+    host.api.set_deletes_fail(true);
+    host.api.mark_deleted("web", 1, host.clock.now());
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    host.api.set_deletes_fail(false);
+    let back = tokio::time::Instant::now();
+    host.until_gone("web").await;
+    assert!(back.elapsed() <= Duration::from_secs(2), "{:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_delays_its_own_pod_only() {
     let (host, engine) = Host::fake();
     engine.inject(Fault { when: When::Next("create"), effect: Effect::Hang });
