@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth
+.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,11 @@ histories: ## N client histories on each store and DELIVERIES watch events, chec
 growth: ## WRITES over a thousand keys: the store's file stays within three times the live data
 	scripts/prepare.sh build
 	$(PROOF) growth $(or $(WRITES),10000000)
+
+restart: ## OBJECTS=100000 pods in the embedded store: how long a killed API server is away
+	scripts/prepare.sh build
+	cargo build --quiet --release --workspace --bins
+	DROVER_BIN_DIR=$${CARGO_TARGET_DIR:-target}/release $${CARGO_TARGET_DIR:-target}/release/restart --objects $(or $(OBJECTS),100000)
 
 up: build ## Run Drover on this host
 	target/release/drover up

@@ -12,7 +12,7 @@ use crate::{names, status::ApiError};
 mod fields;
 mod parse;
 
-pub use fields::FieldSelector;
+pub use fields::{FieldSelector, Fields};
 
 /// Most requirements in one selector: each is checked against every object of a list.
 const REQUIREMENTS_MAX: usize = 1_000;

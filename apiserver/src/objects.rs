@@ -5,7 +5,7 @@
 use drover_api::kinds::{self, Kind};
 use serde_json::Value;
 
-use crate::admission::World;
+use crate::{admission::World, cache::Selectable};
 
 /// Group and plural of a kind, for example `("rbac.authorization.k8s.io", "roles")`.
 pub(crate) type Resource = (&'static str, &'static str);
@@ -125,9 +125,8 @@ fn mentions(bytes: &[u8], texts: &[&str]) -> bool {
     texts.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
-fn has_field<'a>((path, value): (&'a str, &'a str)) -> impl Fn(&Value) -> bool + 'a {
-    let path: Vec<&str> = path.split('.').collect();
-    move |selectable| drover_api::object::str_at(selectable, &path) == value
+fn has_field<'a>((path, value): (&'a str, &'a str)) -> impl Fn(&Selectable) -> bool + 'a {
+    move |selectable| selectable.text(path) == value
 }
 
 /// A cluster without objects.

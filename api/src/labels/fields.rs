@@ -4,7 +4,19 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::{kinds::Kind, object, status::ApiError};
+use crate::{kinds::Kind, status::ApiError};
+
+/// What fields can be read from by path, such as `spec.nodeName`.
+pub trait Fields {
+    /// Returns the value at the path.
+    fn field(&self, path: &str) -> Option<&Value>;
+}
+
+impl Fields for Value {
+    fn field(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(self, |value, key| value.get(key))
+    }
+}
 
 /// Most terms in one selector.
 const TERMS_MAX: usize = 100;
@@ -58,7 +70,7 @@ impl FieldSelector {
     }
 
     /// Whether the object satisfies every term; a missing field counts as `""` (`false` for `spec.unschedulable`).
-    pub fn matches(&self, object: &Value) -> bool {
+    pub fn matches(&self, object: &impl Fields) -> bool {
         self.terms.iter().all(|term| (field_text(object, &term.field) == term.value.as_str()) == term.equal)
     }
 }
@@ -86,14 +98,14 @@ fn supported<'a>(kind: &Kind, field: &'a str) -> Result<&'a str, ApiError> {
 }
 
 /// Returns the text of a field as selectors compare it.
-fn field_text<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
+fn field_text<'a>(object: &'a impl Fields, field: &str) -> Cow<'a, str> {
     let found = match field {
-        "source" => find(object, "source.component").or_else(|| find(object, "reportingComponent")),
-        "reportingComponent" => find(object, field).or_else(|| find(object, "reportingController")),
-        "spec.serviceAccountName" => find(object, field).or_else(|| find(object, "spec.serviceAccount")),
-        _ => find(object, field).or_else(|| match field.split_once('.') {
-            Some(("involvedObject", rest)) => object.get("regarding").and_then(|about| find(about, rest)),
-            Some(("regarding", rest)) => object.get("involvedObject").and_then(|about| find(about, rest)),
+        "source" => object.field("source.component").or_else(|| object.field("reportingComponent")),
+        "reportingComponent" => object.field(field).or_else(|| object.field("reportingController")),
+        "spec.serviceAccountName" => object.field(field).or_else(|| object.field("spec.serviceAccount")),
+        _ => object.field(field).or_else(|| match field.split_once('.') {
+            Some(("involvedObject", rest)) => object.field(&format!("regarding.{rest}")),
+            Some(("regarding", rest)) => object.field(&format!("involvedObject.{rest}")),
             _ => None,
         }),
     };
@@ -105,13 +117,6 @@ fn field_text<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
             "status.replicas" => "0",
             _ => "",
         }),
-    }
-}
-
-fn find<'a>(value: &'a Value, dotted: &str) -> Option<&'a Value> {
-    match dotted.split_once('.') {
-        Some((first, rest)) => find(value.get(first)?, rest),
-        None => object::at(value, &[dotted]),
     }
 }
 

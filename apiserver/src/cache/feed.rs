@@ -6,7 +6,7 @@ use drover_store::{Backend, Changes, Error, EventKind, KeyValue, Range, Revision
 use futures::StreamExt;
 use imbl::OrdMap;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Cache, KindCache,
@@ -21,9 +21,19 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How far back the first fill starts, so that clients of an earlier process can resume their watches.
 const HISTORY: Revision = 4096;
 
-type Entry = (Arc<str>, Arc<Object>);
-/// An object that cannot be read, and why.
-type Unreadable = (Arc<str>, Arc<str>);
+/// Keys to a page of a list: enough to make decoding one worth a task.
+const LIST_PAGE: usize = 4096;
+/// So often history may be compacted under a list before the newest state must do.
+const LIST_TRIES: usize = 3;
+
+/// What a list found of one kind.
+#[derive(Default)]
+struct Fill {
+    objects: Vec<(Arc<str>, Arc<Object>)>,
+    /// Objects that cannot be read, and why.
+    unreadable: Vec<(Arc<str>, Arc<str>)>,
+}
+
 /// The new state of an object, `None` when it was removed; or why it cannot be read.
 type Update = (Arc<str>, Result<Option<Object>, Arc<str>>);
 
@@ -34,7 +44,7 @@ pub(super) async fn start(
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Error> {
     let target = backend.revision().await?;
-    let from = rebuild(&cache, &*backend, root, Some(target.saturating_sub(HISTORY).max(1))).await?;
+    let from = rebuild(&cache, &backend, root, Some(target.saturating_sub(HISTORY).max(1))).await?;
     tracing::debug!(from, target, "cache filled, replaying recent history");
     let filled = Arc::clone(&cache);
     let task = spawn(cache, backend, root, shutdown);
@@ -85,7 +95,7 @@ async fn run(cache: Arc<Cache>, backend: Arc<dyn Backend>, root: &'static str) {
         }
         tracing::warn!(error = %error, after = cache.applied(), "the watch on the store ended, reconnecting");
         let compacted = matches!(error, Error::Compacted { .. });
-        if compacted && rebuild(&cache, &*backend, root, None).await.is_ok() {
+        if compacted && rebuild(&cache, &backend, root, None).await.is_ok() {
             continue;
         }
         tokio::time::sleep(pause).await;
@@ -168,46 +178,84 @@ fn locate<'a>(cache: &'a Cache, key: &[u8]) -> Option<(usize, &'a KindCache, Arc
 }
 
 /// Lists everything at `at` (or as close to it as history allows; `None`: now) and starts every cache over from there.
-async fn rebuild(cache: &Cache, backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<Revision, Error> {
-    let (items, revision) = list(backend, root, at).await?;
-    let mut fills: Vec<(Vec<Entry>, Vec<Unreadable>)> = cache.kinds.iter().map(|_| (Vec::new(), Vec::new())).collect();
-    for item in items {
-        let Some((index, kind_cache, key)) = locate(cache, &item.key) else { continue };
-        match Object::decode(kind_cache.kind, item.mod_revision, &item.value) {
-            Ok(object) => fills[index].0.push((key, Arc::new(object))),
-            Err(error) => {
-                let why = unreadable(kind_cache, &key, &error);
-                fills[index].1.push((key, why));
-            }
-        }
-    }
-    for (kind_cache, (entries, unreadable)) in cache.kinds.iter().zip(fills) {
-        let objects: OrdMap<Arc<str>, Arc<Object>> = entries.into_iter().collect();
-        kind_cache.state.send_modify(|snapshot| {
-            *snapshot = snapshot.rebuilt(objects, revision);
-            unreadable.into_iter().for_each(|(key, why)| snapshot.mark_unreadable(key, why));
-        });
-    }
-    cache.applied.send_replace(revision);
-    Ok(revision)
-}
-
-async fn list(backend: &dyn Backend, root: &str, at: Option<Revision>) -> Result<(Vec<KeyValue>, Revision), Error> {
-    let range = |at| Range { prefix: root.to_owned().into(), at, ..Range::default() };
+async fn rebuild(
+    cache: &Arc<Cache>,
+    backend: &Arc<dyn Backend>,
+    root: &'static str,
+    at: Option<Revision>,
+) -> Result<Revision, Error> {
     let mut wanted = at;
-    if let Some(revision) = wanted {
-        match backend.range(range(Some(revision))).await {
-            Ok(found) => return Ok((found.items, revision)),
-            Err(Error::Compacted { oldest }) => wanted = Some(oldest),
+    for _ in 0..LIST_TRIES {
+        match list(cache, backend, root, wanted).await {
+            Ok((fills, revision)) => {
+                fill(cache, fills, revision);
+                return Ok(revision);
+            }
+            Err(Error::Compacted { oldest }) => wanted = wanted.map(|_| oldest),
             Err(Error::Future { .. }) => wanted = None,
             Err(error) => return Err(error),
         }
     }
-    if let Some(oldest) = wanted
-        && let Ok(found) = backend.range(range(Some(oldest))).await
-    {
-        return Ok((found.items, oldest));
+    let (fills, revision) = list(cache, backend, root, None).await?;
+    fill(cache, fills, revision);
+    Ok(revision)
+}
+
+fn fill(cache: &Cache, fills: Vec<Fill>, revision: Revision) {
+    for (kind_cache, fill) in cache.kinds.iter().zip(fills) {
+        let objects: OrdMap<Arc<str>, Arc<Object>> = fill.objects.into_iter().collect();
+        kind_cache.state.send_modify(|snapshot| {
+            *snapshot = snapshot.rebuilt(objects, revision);
+            fill.unreadable.into_iter().for_each(|(key, why)| snapshot.mark_unreadable(key, why));
+        });
     }
-    let found = backend.range(range(None)).await?;
-    Ok((found.items, found.revision))
+    cache.applied.send_replace(revision);
+}
+
+/// Reads the keys page by page; what was read is decoded meanwhile, on every core.
+async fn list(
+    cache: &Arc<Cache>,
+    backend: &Arc<dyn Backend>,
+    root: &'static str,
+    at: Option<Revision>,
+) -> Result<(Vec<Fill>, Revision), Error> {
+    let first = Range { prefix: root.into(), limit: LIST_PAGE, at, ..Range::default() };
+    let mut page = backend.range(first.clone()).await?;
+    let revision = at.unwrap_or(page.revision);
+    let mut decoding = Vec::new();
+    loop {
+        let after = page.items.last().filter(|_| page.more).map(|item| item.key.clone());
+        let (cache, items) = (Arc::clone(cache), page.items);
+        decoding.push(AbortOnDropHandle::new(tokio::spawn(async move { decode(&cache, &items) })));
+        let Some(after) = after else { break };
+        page = backend.range(Range { after, at: Some(revision), ..first.clone() }).await?;
+    }
+    let mut fills = empty(cache);
+    for page in decoding {
+        let page = page.await.map_err(|error| Error::Unavailable(format!("a page was not decoded: {error}")))?;
+        for (fill, more) in fills.iter_mut().zip(page) {
+            fill.objects.extend(more.objects);
+            fill.unreadable.extend(more.unreadable);
+        }
+    }
+    Ok((fills, revision))
+}
+
+fn empty(cache: &Cache) -> Vec<Fill> {
+    cache.kinds.iter().map(|_| Fill::default()).collect()
+}
+
+fn decode(cache: &Cache, items: &[KeyValue]) -> Vec<Fill> {
+    let mut fills = empty(cache);
+    for item in items {
+        let Some((index, kind_cache, key)) = locate(cache, &item.key) else { continue };
+        match Object::decode(kind_cache.kind, item.mod_revision, &item.value) {
+            Ok(object) => fills[index].objects.push((key, Arc::new(object))),
+            Err(error) => {
+                let why = unreadable(kind_cache, &key, &error);
+                fills[index].unreadable.push((key, why));
+            }
+        }
+    }
+    fills
 }

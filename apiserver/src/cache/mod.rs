@@ -5,6 +5,7 @@
 
 mod feed;
 mod object;
+mod selectable;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use object::{Error as ObjectError, Object};
+pub use selectable::Selectable;
 pub use snapshot::{Event, Snapshot, range};
 pub use watcher::{Change, Selection, Watcher};
 

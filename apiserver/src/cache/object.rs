@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use drover_api::kinds::Kind;
+use drover_api::{kinds::Kind, labels::Fields};
 use drover_store::Revision;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::selectable::Selectable;
 use crate::sealing::{self, KeyId};
 
 /// What precedes the members of `metadata` in every stored value.
@@ -21,7 +22,7 @@ pub struct Object {
     pub revision: Revision,
     bytes: Bytes,
     digits: Range<usize>,
-    selectable: Value,
+    selectable: Selectable,
 }
 
 /// Why a stored value is not an object.
@@ -47,8 +48,7 @@ impl Object {
         if let Some(id) = sealing::key_id(stored) {
             return Err(Error::Sealed(id));
         }
-        let value: Value = serde_json::from_slice(stored).map_err(Error::Json)?;
-        let selectable = selectable(kind, &value);
+        let selectable = Selectable::of_json(kind, stored).map_err(Error::Json)?;
         let (bytes, digits) = splice(stored, revision).ok_or(Error::Shape)?;
         Ok(Self { revision, bytes, digits, selectable })
     }
@@ -60,7 +60,7 @@ impl Object {
     /// [`Error::Shape`] for an object without metadata.
     pub fn encode(kind: &Kind, revision: Revision, value: &Value) -> Result<(Self, Bytes), Error> {
         let stored = Bytes::from(drover_api::object::to_bytes(value));
-        let selectable = selectable(kind, value);
+        let selectable = Selectable::of_value(kind, value);
         let (bytes, digits) =
             if revision == 0 { (stored.clone(), 0..0) } else { splice(&stored, revision).ok_or(Error::Shape)? };
         Ok((Self { revision, bytes, digits, selectable }, stored))
@@ -94,40 +94,40 @@ impl Object {
         drover_api::object::to_bytes(&value).into()
     }
 
-    /// Returns an object that holds only the labels, the names and the fields that selectors may ask for.
-    pub fn selectable(&self) -> &Value {
+    /// Returns the labels, the names and the fields that selectors may ask for.
+    pub fn selectable(&self) -> &Selectable {
         &self.selectable
     }
 
     /// Returns `metadata.labels`.
     pub fn labels(&self) -> Option<&Map<String, Value>> {
-        drover_api::object::labels(&self.selectable)
+        self.selectable.field("metadata.labels").and_then(Value::as_object)
     }
 
     /// Returns `metadata.name`.
     pub fn name(&self) -> &str {
-        drover_api::object::name(&self.selectable)
+        self.selectable.text("metadata.name")
     }
 
     /// Returns `metadata.namespace`, `""` for a cluster-scoped object.
     pub fn namespace(&self) -> &str {
-        drover_api::object::namespace(&self.selectable)
+        self.selectable.text("metadata.namespace")
     }
 
     /// Returns `metadata.uid`.
     pub fn uid(&self) -> &str {
-        drover_api::object::uid(&self.selectable)
+        self.selectable.text("metadata.uid")
     }
 
     /// Whether `metadata.deletionTimestamp` is set.
     pub fn is_terminating(&self) -> bool {
-        drover_api::object::at(&self.selectable, &["metadata", "deletionTimestamp"]).is_some()
+        self.selectable.field("metadata.deletionTimestamp").is_some()
     }
 }
 
 /// Inserts the revision as the first member of `metadata`. Kind and apiVersion precede it and cannot hold the marker.
 fn splice(stored: &[u8], revision: Revision) -> Option<(Bytes, Range<usize>)> {
-    let at = stored.windows(METADATA.len()).position(|window| window == METADATA)? + METADATA.len();
+    let at = memchr::memmem::find(stored, METADATA)? + METADATA.len();
     let digits = revision.to_string();
     let mut bytes = Vec::with_capacity(stored.len() + RESOURCE_VERSION.len() + digits.len() + 2);
     bytes.extend_from_slice(&stored[..at]);
@@ -142,32 +142,10 @@ fn splice(stored: &[u8], revision: Revision) -> Option<(Bytes, Range<usize>)> {
     Some((bytes.into(), start..start + digits.len()))
 }
 
-fn selectable(kind: &Kind, value: &Value) -> Value {
-    let mut slim = json!({"metadata": {}});
-    for key in ["name", "namespace", "labels", "uid", "deletionTimestamp"] {
-        if let Some(found) = drover_api::object::at(value, &["metadata", key]) {
-            slim["metadata"][key] = found.clone();
-        }
-    }
-    for field in kind.field_selectors {
-        let path: Vec<&str> = field.split('.').collect();
-        if let Some(found) = drover_api::object::at(value, &path) {
-            set_at(&mut slim, &path, found.clone());
-        }
-    }
-    slim
-}
-
-fn set_at(object: &mut Value, path: &[&str], value: Value) {
-    let mut place = object;
-    for key in path {
-        place = &mut place[*key];
-    }
-    *place = value;
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::registry::testing::kind;
 
@@ -201,9 +179,9 @@ mod tests {
         let pod = object(
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"nodeName":"n","hostname":"h"},"status":{"phase":"Running"}}"#,
         );
-        assert_eq!(pod.selectable()["spec"]["nodeName"], "n");
-        assert_eq!(pod.selectable()["status"]["phase"], "Running");
-        assert!(pod.selectable()["spec"].get("hostname").is_none());
+        assert_eq!(pod.selectable().text("spec.nodeName"), "n");
+        assert_eq!(pod.selectable().text("status.phase"), "Running");
+        assert!(pod.selectable().field("spec.hostname").is_none());
         assert_eq!(pod.labels().and_then(|labels| labels.get("x")), Some(&json!("y")));
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drover_api::{
     defaults,
     kinds::Kind,
-    object::{at, name, str_at},
+    object::{name, str_at},
     status::ApiError,
     validate,
 };
@@ -131,9 +131,7 @@ impl Registry {
     async fn taken(&self, target: Target<'_>) -> Result<ApiError, ApiError> {
         let mut error = ApiError::already_exists(target.kind, target.name);
         let holder = self.current(target, true).await?;
-        let leaving =
-            holder.is_some_and(|object| at(object.selectable(), &["metadata", "deletionTimestamp"]).is_some());
-        if leaving {
+        if holder.is_some_and(|object| object.is_terminating()) {
             error.message = format!("object is being deleted: {}", error.message);
         }
         Ok(error)
