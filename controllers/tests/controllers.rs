@@ -239,6 +239,9 @@ async fn lost_replies_and_broken_watches_make_no_pod_too_many() {
         cluster.until_quiet().await;
         let made = fake.lock().history.iter().filter(|(_, of, kind, _)| of == "/pods" && *kind == "ADDED").count();
         assert_eq!(made, 20, "with every reply number {every} lost");
+        fake.set_faults(Faults::default());
+        set_image(&fake, "v2");
+        cluster.until("rolled, by streams that came back", |fake| is_complete(fake, 20, "v2")).await;
         cluster.stop().await;
     }
 }
