@@ -109,9 +109,20 @@ struct MetadataOnly {
     metadata: kube::api::ObjectMeta,
 }
 
+/// Lets the handlers go when their informer ends, however it does. They hold handles on each other's caches: in a ring,
+/// none of it would ever be freed.
+struct Unhandled<'a, K: Object>(&'a Resource<K>);
+
+impl<K: Object> Drop for Unhandled<'_, K> {
+    fn drop(&mut self) {
+        self.0.forget_handlers();
+    }
+}
+
 impl<K: Object> Resource<K> {
     /// Keeps the cache equal to the server until shut down.
     pub async fn run_informer(self, environment: Environment, shutdown: CancellationToken) {
+        let _end = Unhandled(&self);
         // Cancel-safe: an informer's state is the cache, which is consistent between any two of its awaits.
         tokio::select! {
             () = shutdown.cancelled() => {}

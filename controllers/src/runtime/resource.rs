@@ -186,6 +186,11 @@ impl<K: Object> Resource<K> {
         }
     }
 
+    pub(super) fn forget_handlers(&self) {
+        let handlers = std::mem::take(&mut *self.lock_handlers());
+        drop(handlers);
+    }
+
     fn lock_handlers(&self) -> std::sync::MutexGuard<'_, Vec<Handler<K>>> {
         self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -45,6 +45,13 @@ pub(crate) struct Cluster {
     crashes: mpsc::UnboundedReceiver<Crashed>,
 }
 
+impl Drop for Cluster {
+    /// The network holds the server, which reaches its peers over the network: left alone they would keep each other.
+    fn drop(&mut self) {
+        self.wire.end(Part::Server);
+    }
+}
+
 #[derive(Debug)]
 struct Running {
     task: JoinHandle<()>,
