@@ -67,7 +67,8 @@ fn paths(kind: &Kind) -> impl Iterator<Item = &'static str> + use<'_> {
 /// A path, and what of it is still to be walked; nothing when the value is reached.
 type Walk = (&'static str, &'static str);
 
-/// Finds the values at the ends of the paths.
+/// Finds the values at the ends of the paths; without paths it reads and forgets. Unlike serde's `IgnoredAny` it looks at
+/// numbers and strings as whoever keeps them does.
 struct Pick<'f> {
     wanted: Vec<Walk>,
     found: &'f mut Selectable,
@@ -98,17 +99,14 @@ impl<'de> Visitor<'de> for Pick<'_> {
         while let Some(wanted) = map.next_key_seed(Step(&self.wanted))? {
             // Of a member given twice the last one counts, as for every other reader.
             wanted.iter().for_each(|(path, _)| self.found.set(path, None));
-            if wanted.is_empty() {
-                map.next_value_seed(Skip)?;
-            } else {
-                map.next_value_seed(Pick { wanted, found: self.found })?;
-            }
+            map.next_value_seed(Pick { wanted, found: self.found })?;
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        Skip.visit_seq(seq)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Pick { wanted: Vec::new(), found: self.found })?.is_some() {}
+        Ok(())
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
@@ -165,61 +163,6 @@ impl Visitor<'_> for Step<'_> {
             Some((*path, rest))
         };
         Ok(self.0.iter().filter_map(behind).collect())
-    }
-}
-
-/// Reads a value and forgets it. Unlike serde's `IgnoredAny` it looks at numbers and strings as whoever keeps them does.
-struct Skip;
-
-impl<'de> DeserializeSeed<'de> for Skip {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Skip {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Skip)?.is_some() {
-            map.next_value_seed(Skip)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Skip)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 
