@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
@@ -25,6 +26,8 @@ use super::merge::merge_patch;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a pass waits for the informer to catch up with this process's own writes before it backs off.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Objects in doubt that are asked for side by side.
+const ASK_AT_ONCE: usize = 16;
 /// The name under which controllers write, as `managedFields` and audit show it.
 const FIELD_MANAGER: &str = "drover-controllers";
 
@@ -86,6 +89,8 @@ pub(super) struct Shared<K: Object> {
     doomed: Mutex<BTreeMap<String, ObjectKey>>,
     /// Objects that a failed write proved to be other than the cache shows, or may have changed, by how often.
     doubted: Mutex<BTreeMap<ObjectKey, u64>>,
+    /// Held by whoever asks about them.
+    settling: tokio::sync::Mutex<()>,
     /// When the server was last heard on this stream.
     pub(super) contact: Mutex<Option<Timestamp>>,
     /// Whether the stream is up, as far as is known.
@@ -142,6 +147,7 @@ impl<K: Object> Resource<K> {
             written: AtomicU64::new(0),
             doomed: Mutex::new(BTreeMap::new()),
             doubted: Mutex::new(BTreeMap::new()),
+            settling: tokio::sync::Mutex::new(()),
             contact: Mutex::new(None),
             connected: AtomicBool::new(false),
         };
@@ -234,20 +240,32 @@ impl<K: Object> Resource<K> {
         !doomed.is_empty()
     }
 
-    /// Asks the server for every object in doubt; the cache must come as far as its answer.
+    /// Asks the server for every object in doubt; the cache must come as far as its answers.
     async fn settle_doubts(&self) -> Result<()> {
-        let doubted = self.lock_doubted().clone();
-        for (key, times) in doubted {
-            match self.get_fresh(&key).await? {
-                Some(object) => self.note_written(&object),
-                None => {
-                    let uid = self.shared.cache.get(&key).and_then(|known| known.meta().uid.clone());
-                    uid.into_iter().for_each(|uid| drop(self.lock_doomed().insert(uid, key.clone())));
-                }
-            }
-            // A write that failed while we asked must be asked about anew.
-            self.lock_doubted().retain(|other, now| *other != key || *now != times);
+        if self.lock_doubted().is_empty() {
+            return Ok(());
         }
+        // One pass asks for all of them; those that wait here find nothing left to ask.
+        let _turn = self.shared.settling.lock().await;
+        let doubted = self.lock_doubted().clone();
+        let asked = doubted.into_iter().map(|(key, times)| self.settle(key, times));
+        let mut answers = stream::iter(asked).buffer_unordered(ASK_AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, key: ObjectKey, times: u64) -> Result<()> {
+        match self.get_fresh(&key).await? {
+            Some(object) => self.note_written(&object),
+            None => {
+                let uid = self.shared.cache.get(&key).and_then(|known| known.meta().uid.clone());
+                uid.into_iter().for_each(|uid| drop(self.lock_doomed().insert(uid, key.clone())));
+            }
+        }
+        // A write that failed while we asked must be asked about anew.
+        self.lock_doubted().retain(|other, now| *other != key || *now != times);
         Ok(())
     }
 
