@@ -106,7 +106,9 @@ fn too_many_made(before: &World, after: &World) -> Vec<Violation> {
             was.is_some_and(|was| facts::controller_uid(&was.metadata) != facts::uid(&set.metadata))
         });
         let total = facts::count(active.iter());
-        if new > 0 && !adopted && total > wanted {
+        // A create that was under way when the set was made smaller may still arrive.
+        let settled = old.is_none_or(|old| observed(old) == old.metadata.generation);
+        if new > 0 && !adopted && settled && total > wanted {
             let message = format!("{new} pods were made, now {total} of {wanted}");
             violations.push(Violation::new("S9", facts::subject("ReplicaSet", &set.metadata), message));
         }
