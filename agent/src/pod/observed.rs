@@ -115,6 +115,8 @@ pub struct ContainerState {
     pub attempts: Vec<Attempt>,
     /// The operation in flight.
     pub busy: Option<Operation>,
+    /// Whether the engine may have a container that no listing has shown yet: a creation went without an answer.
+    pub unlisted: bool,
     /// Attempts made before those in `attempts`, from the pod's status.
     pub restarts_known: u32,
     /// Whether the image is on this host; `None` when that is not known.

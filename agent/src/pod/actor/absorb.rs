@@ -139,6 +139,7 @@ impl Actor {
                 self.refresh_images();
             }
             Err(StartFailure::Create(error)) => {
+                state.unlisted |= error.is_engine_down();
                 set_back(state, "CreateContainerError", error.message.clone(), true, now);
                 self.warn(Some(name), "Failed", &format!("Error: {error}"));
             }

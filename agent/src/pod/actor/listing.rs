@@ -64,6 +64,9 @@ impl Actor {
             if stale || busy {
                 continue;
             }
+            if let Some(state) = self.observed.containers.get_mut(name) {
+                state.unlisted = false;
+            }
             self.forget_vanished(name, containers);
             let mut listed: Vec<_> = containers
                 .iter()

@@ -183,7 +183,8 @@ fn plan_removal(observed: &Observed, end: &Termination, now: Timestamp, plan: &m
             }
         }
     }
-    if left {
+    // Cleaned up, the pod is forgotten, and a container that shows up later would be taken for a foreign one.
+    if left || observed.containers.values().any(|state| state.unlisted) {
         return;
     }
     if observed.cleanup != Stage::Ready && !drover_api::mutants::active("N07-leaves-its-network") {

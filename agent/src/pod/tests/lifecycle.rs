@@ -254,6 +254,18 @@ async fn a_pod_that_has_ended_goes_as_soon_as_the_api_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_whose_creation_was_not_answered_goes_with_its_pod() {
+    let (host, engine) = Host::fake();
+    let _agent = host.start_agent();
+    engine.inject(Fault { when: When::Next("create"), effect: Effect::TimeOutAfter });
+    host.api.put(pod("web", &json!({})));
+    host.until_waiting("web", "CreateContainerError").await;
+    host.api.mark_deleted("web", 1, host.clock.now());
+    host.until_gone("web").await;
+    assert!(engine.containers().is_empty(), "{:?}", engine.containers());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_delays_its_own_pod_only() {
     let (host, engine) = Host::fake();
     engine.inject(Fault { when: When::Next("create"), effect: Effect::Hang });
