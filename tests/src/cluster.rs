@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -37,6 +37,16 @@ pub struct Cluster {
     flags: Vec<String>,
     /// Clusters share the tests' network and this host's engine: one at a time, across all test processes.
     _turn: File,
+}
+
+/// Returns a typed client with the credentials of a kubeconfig, on a connection of its own.
+///
+/// # Errors
+/// When the kubeconfig cannot be read.
+pub async fn client_of(kubeconfig: &Path) -> Result<kube::Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
 }
 
 impl Cluster {
@@ -148,9 +158,7 @@ impl Cluster {
     /// # Errors
     /// When the kubeconfig cannot be read.
     pub async fn client(&self) -> Result<kube::Client> {
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
+        client_of(&self.kubeconfig()).await
     }
 
     /// Returns the ids of the engine's containers of this cluster, running or not.

@@ -1,10 +1,12 @@
 //! A real etcd of the test's own.
 
-use std::{net::TcpListener, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+
+use crate::free_port;
 
 /// One running etcd; ends with this value.
 #[derive(Debug)]
@@ -43,8 +45,4 @@ impl Etcd {
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

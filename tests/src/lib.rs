@@ -16,13 +16,13 @@ mod wait;
 mod workload;
 mod world;
 
-pub use cluster::{Cluster, Store};
+pub use cluster::{Cluster, Store, client_of};
 pub use disk::fdatasync_p50_us;
 pub use etcd::Etcd;
 pub use fleet::{Engine, EngineContainer, EtcdTrio, Fleet, Server, Victim, Writer, Written};
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
-pub use process::{Finished, binary, run};
+pub use process::{Finished, binary, free_port, measured_drover, run, spawn_measured};
 pub use sockets::listeners;
 pub use wait::eventually;
 

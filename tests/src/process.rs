@@ -1,12 +1,17 @@
 //! Running our binaries and the clients' to their end.
 
 use std::{
+    fs::File,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+};
 
 /// What a finished program printed.
 #[derive(Debug, Clone)]
@@ -52,6 +57,37 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     ensure!(path.is_file(), "{} has not been built: cargo build --workspace --bins", path.display());
     Ok(path)
+}
+
+/// Returns the `drover` that a benchmark measures: from the folder `DROVER_BIN_DIR`, or as [`binary`] finds it.
+///
+/// # Errors
+/// When it has not been built.
+pub fn measured_drover() -> Result<PathBuf> {
+    match std::env::var_os("DROVER_BIN_DIR") {
+        Some(folder) => Ok(Path::new(&folder).join("drover")),
+        None => binary("drover"),
+    }
+}
+
+/// Starts a process that is measured, with warnings alone (`DROVER_BENCH_LOG` says otherwise) at the end of `log`. It ends
+/// with the value returned.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn_measured(command: &mut Command, log: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    command.env("RUST_LOG", std::env::var("DROVER_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned()));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+    command.spawn().context("cannot start drover")
+}
+
+/// Returns a port of this host that nobody listens on.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Runs a program to its end with `input` on its standard input.

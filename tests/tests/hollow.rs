@@ -11,7 +11,7 @@ use drover_agent::{
 };
 use drover_apiserver::{Handle, request::User};
 use drover_store::{Embedded, embedded};
-use drover_tests::eventually;
+use drover_tests::{client_of, eventually};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Node, Pod},
@@ -271,9 +271,7 @@ async fn a_fleet_over_tls_runs_pods_and_ends_on_sigterm() -> Result<()> {
     command.arg("hollow").arg("--kubeconfig").arg(&kubeconfig);
     command.args(["--nodes", "5", "--name-prefix", "fleet", "--labels", "kind=hollow", "--pod-start-latency", "10ms"]);
     let fleet = start(&mut command)?;
-    let config = kube::config::Kubeconfig::read_from(&kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
-    let client = Client::try_from(config)?;
+    let client = client_of(&kubeconfig).await?;
     let nodes: Api<Node> = Api::all(client.clone());
     eventually("five nodes ready", async || {
         let items = nodes.list(&ListParams::default().labels("kind=hollow")).await?.items;

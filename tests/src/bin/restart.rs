@@ -7,23 +7,15 @@
 //! Fills an embedded store with pods by way of the API, kills the server with SIGKILL, starts it again and asks for the
 //! pod that was acknowledged last until it answers; says what each start took. Prints times, judges none; a lost pod is an error.
 
-use std::{
-    fs::{self, File},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use drover_tests::{binary, eventually};
+use drover_tests::{client_of, eventually, free_port, measured_drover, spawn_measured};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{
-    Api, Client, Config,
+    Api,
     api::{ListParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::json;
 use tokio::{
@@ -52,13 +44,14 @@ async fn main() -> Result<()> {
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
 async fn measure(objects: usize, repeat: usize) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("drover-restart-").tempdir()?;
+    // The same for every start: clients must find the server again.
     let listen = format!("127.0.0.1:{}", free_port()?);
     let mut server = start(dir.path(), &listen)?;
     eventually("the server serving", async || {
         Ok(if dir.path().join("data/server.json").is_file() { Ok(()) } else { Err("not yet") })
     })
     .await?;
-    let client = client(dir.path()).await?;
+    let client = client_of(&dir.path().join("data/admin.kubeconfig")).await?;
     // No controllers run here that would make it.
     let account = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
     Api::<ServiceAccount>::namespaced(client.clone(), "default").create(&PostParams::default(), &account).await?;
@@ -92,11 +85,8 @@ async fn measure(objects: usize, repeat: usize) -> Result<()> {
 }
 
 async fn fill(pods: &Api<Pod>, objects: usize) -> Result<()> {
-    let pods = Arc::new(pods.clone());
-    let writes = stream::iter(0..objects).map(|number| {
-        let pods = Arc::clone(&pods);
-        async move { anyhow::Ok(pods.create(&PostParams::default(), &pod(number)?).await?) }
-    });
+    let writes = stream::iter(0..objects)
+        .map(async |number| anyhow::Ok(pods.create(&PostParams::default(), &pod(number)?).await?));
     writes.buffer_unordered(WRITERS).try_for_each(|_| async { Ok(()) }).await
 }
 
@@ -118,28 +108,7 @@ fn pod(number: usize) -> Result<Pod> {
 }
 
 fn start(dir: &Path, listen: &str) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let mut command = Command::new(drover()?);
+    let mut command = Command::new(measured_drover()?);
     command.arg("apiserver").arg("--data-dir").arg(dir.join("data")).args(["--listen", listen]);
-    command.env("RUST_LOG", std::env::var("DROVER_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned()));
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-    command.spawn().context("cannot start drover")
-}
-
-fn drover() -> Result<PathBuf> {
-    match std::env::var_os("DROVER_BIN_DIR") {
-        Some(folder) => Ok(Path::new(&folder).join("drover")),
-        None => binary("drover"),
-    }
-}
-
-async fn client(dir: &Path) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(dir.join("data/admin.kubeconfig"))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
-}
-
-/// A port that was free a moment ago: clients must find the server again after its restart.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    spawn_measured(&mut command, &dir.join("log"))
 }

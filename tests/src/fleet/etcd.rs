@@ -1,6 +1,6 @@
 //! Three etcd members as processes that can be killed, paused and started again.
 
-use std::{net::TcpListener, path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result};
 use hyper::Method;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::process::Victim;
-use crate::{eventually, request};
+use crate::{eventually, free_port, request};
 
 /// Members of the quorum under test.
 const MEMBERS: usize = 3;
@@ -106,9 +106,4 @@ async fn status(port: u16) -> Result<Value> {
     let url = format!("http://127.0.0.1:{port}/v3/maintenance/status");
     let answer = tokio::time::timeout(std::time::Duration::from_secs(1), request(Method::POST, &url, "{}")).await??;
     Ok(serde_json::from_str(&answer.1)?)
-}
-
-/// Returns a port that nobody listens on.
-pub(super) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

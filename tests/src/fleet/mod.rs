@@ -72,7 +72,7 @@ impl Fleet {
         for number in 0..3 {
             let own = fleet.dir.path().join(format!("host-{number}"));
             let engine = Engine::start(own.join("engine"), &format!("drover-ha{number}"), images).await?;
-            let (port, store) = (etcd::free_port()?, fleet.etcd.url());
+            let (port, store) = (crate::free_port()?, fleet.etcd.url());
             let mut server = Server { engine, process: None, number, port, dir: own, starts: 0, store };
             if let Some(first) = fleet.servers.first() {
                 copy_keys(&first.data_dir(), &server.data_dir())?;

@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use drover_tests::{binary, run};
+use drover_tests::{client_of, measured_drover, run};
 use http::Request;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -55,10 +54,7 @@ impl Home {
     /// When `drover` has not been built, or another one runs on this host: two would share pod addresses.
     pub(crate) fn new(options: &Options, engine: &Engine) -> Result<Self> {
         ensure_alone()?;
-        let drover = match std::env::var_os("DROVER_BIN_DIR") {
-            Some(folder) => Path::new(&folder).join("drover"),
-            None => binary("drover")?,
-        };
+        let drover = measured_drover()?;
         let docker = format!("unix://{}", options.socket.display());
         let dir = tempfile::Builder::new().prefix("drover-bench-").tempdir()?;
         Ok(Self { dir, drover, cluster: engine.run.clone(), docker })
@@ -123,9 +119,7 @@ impl Plane {
     /// # Errors
     /// When the kubeconfig cannot be read.
     pub(crate) async fn client(&self) -> Result<kube::Client> {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
+        client_of(&self.kubeconfig).await
     }
 
     /// Ends it with SIGTERM.

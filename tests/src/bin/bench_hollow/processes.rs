@@ -1,14 +1,9 @@
 //! The processes that are measured: etcd, the server and the hollow nodes.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
-use drover_tests::{Etcd, Store, binary, eventually};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use drover_tests::{Etcd, Store, client_of, eventually, measured_drover, spawn_measured};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -57,13 +52,13 @@ impl Processes {
             Store::Embedded => None,
             Store::Etcd => Some(Etcd::start()?),
         };
-        let mut command = Command::new(drover()?);
+        let mut command = Command::new(measured_drover()?);
         command.arg("server").arg("--data-dir").arg(dir.path().join("data")).args(["--listen", "127.0.0.1:0"]);
         if let Some(etcd) = &etcd {
             command.args(["--store", &format!("etcd://{}", etcd.endpoint)]);
         }
         let log = dir.path().join("server.log");
-        let mut server = spawn(&mut command, &log)?;
+        let mut server = spawn_measured(&mut command, &log)?;
         let ready = dir.path().join("data/server.json");
         eventually("the server serving", async || {
             if let Some(status) = server.try_wait()? {
@@ -80,11 +75,11 @@ impl Processes {
     /// # Errors
     /// When they have not been built.
     pub(crate) fn start_hollow(&mut self, options: &Options, images: &[&str]) -> Result<()> {
-        let mut command = Command::new(drover()?);
+        let mut command = Command::new(measured_drover()?);
         command.arg("hollow").arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--nodes", &options.nodes.to_string()]);
         command.args(images.iter().flat_map(|image| ["--image", *image]));
-        self.hollow = Some(spawn(&mut command, &self.dir.path().join("hollow.log"))?);
+        self.hollow = Some(spawn_measured(&mut command, &self.dir.path().join("hollow.log"))?);
         Ok(())
     }
 
@@ -93,9 +88,7 @@ impl Processes {
     /// # Errors
     /// When the kubeconfig cannot be read.
     pub(crate) async fn client(&self) -> Result<kube::Client> {
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
+        client_of(&self.kubeconfig()).await
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -124,20 +117,6 @@ impl Processes {
         let of = |pid: Option<u32>| pid.map_or(Ok(0), resident_bytes);
         Ok((of(self.server.id())?, of(self.hollow.as_ref().and_then(Child::id))?))
     }
-}
-
-fn drover() -> Result<PathBuf> {
-    match std::env::var_os("DROVER_BIN_DIR") {
-        Some(folder) => Ok(Path::new(&folder).join("drover")),
-        None => binary("drover"),
-    }
-}
-
-fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
-    let file = File::create(log)?;
-    command.env("RUST_LOG", std::env::var("DROVER_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned()));
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
-    command.spawn().context("cannot start drover")
 }
 
 fn cpu_seconds(pid: u32) -> Result<f64> {
