@@ -56,9 +56,8 @@ impl Objects for crate::registry::Registry {
         let Some(kind) = kind(resource) else { return Vec::new() };
         let snapshot = self.snapshot(kind);
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        let has = field.map(has_field);
         crate::cache::range(&snapshot.objects, &prefix, "")
-            .filter(|(_, object)| has.as_ref().is_none_or(|has| has(object.selectable())))
+            .filter(|(_, object)| field.is_none_or(|field| has_field(object.selectable(), field)))
             .map(|(_, object)| object.to_value())
             .collect()
     }
@@ -73,11 +72,11 @@ impl Objects for crate::registry::Registry {
     ) -> bool {
         let Some(kind) = kind(resource) else { return false };
         let snapshot = self.snapshot(kind);
-        let (prefix, has) = (format!("{namespace}/"), has_field(field));
+        let prefix = format!("{namespace}/");
         let objects = crate::cache::range(&snapshot.objects, &prefix, "").map(|(_, object)| object);
         // Every agent asks for every pod that starts: most objects must cost a comparison and no decoding.
-        let mut found = objects.filter(|object| has(object.selectable()) && mentions(object.bytes(), &[text]));
-        found.any(|object| wanted(&object.to_value()))
+        let mut here = objects.filter(|object| has_field(object.selectable(), field));
+        here.any(|object| mentions(object.bytes(), &[text]) && wanted(&object.to_value()))
     }
 
     fn mentioning(&self, resource: Resource, texts: &[&str]) -> Vec<Value> {
@@ -102,8 +101,8 @@ impl Objects for WorldObjects<'_> {
     }
 
     fn list(&self, (group, plural): Resource, namespace: &str, field: Option<(&str, &str)>) -> Vec<Value> {
-        let (objects, has) = (self.0.list(group, plural, namespace).into_iter(), field.map(has_field));
-        let wanted = objects.filter(|object| has.as_ref().is_none_or(|has| has(object.selectable())));
+        let objects = self.0.list(group, plural, namespace).into_iter();
+        let wanted = objects.filter(|object| field.is_none_or(|field| has_field(object.selectable(), field)));
         wanted.map(|object| object.to_value()).collect()
     }
 
@@ -125,8 +124,8 @@ fn mentions(bytes: &[u8], texts: &[&str]) -> bool {
     texts.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
-fn has_field<'a>((path, value): (&'a str, &'a str)) -> impl Fn(&Selectable) -> bool + 'a {
-    move |selectable| selectable.text(path) == value
+fn has_field(selectable: &Selectable, (path, value): (&str, &str)) -> bool {
+    selectable.text(path) == value
 }
 
 /// A cluster without objects.

@@ -184,24 +184,7 @@ async fn rebuild(
     root: &'static str,
     at: Option<Revision>,
 ) -> Result<Revision, Error> {
-    let mut wanted = at;
-    for _ in 0..LIST_TRIES {
-        match list(cache, backend, root, wanted).await {
-            Ok((fills, revision)) => {
-                fill(cache, fills, revision);
-                return Ok(revision);
-            }
-            Err(Error::Compacted { oldest }) => wanted = wanted.map(|_| oldest),
-            Err(Error::Future { .. }) => wanted = None,
-            Err(error) => return Err(error),
-        }
-    }
-    let (fills, revision) = list(cache, backend, root, None).await?;
-    fill(cache, fills, revision);
-    Ok(revision)
-}
-
-fn fill(cache: &Cache, fills: Vec<Fill>, revision: Revision) {
+    let (fills, revision) = list(cache, backend, root, at).await?;
     for (kind_cache, fill) in cache.kinds.iter().zip(fills) {
         let objects: OrdMap<Arc<str>, Arc<Object>> = fill.objects.into_iter().collect();
         kind_cache.state.send_modify(|snapshot| {
@@ -210,10 +193,29 @@ fn fill(cache: &Cache, fills: Vec<Fill>, revision: Revision) {
         });
     }
     cache.applied.send_replace(revision);
+    Ok(revision)
+}
+
+/// Lists everything at `at`, or at the nearest revision that is not compacted under the list.
+async fn list(
+    cache: &Arc<Cache>,
+    backend: &Arc<dyn Backend>,
+    root: &'static str,
+    at: Option<Revision>,
+) -> Result<(Vec<Fill>, Revision), Error> {
+    let mut wanted = at;
+    for _ in 0..LIST_TRIES {
+        match list_at(cache, backend, root, wanted).await {
+            Err(Error::Compacted { oldest }) => wanted = wanted.map(|_| oldest),
+            Err(Error::Future { .. }) => wanted = None,
+            answer => return answer,
+        }
+    }
+    list_at(cache, backend, root, None).await
 }
 
 /// Reads the keys page by page; what was read is decoded meanwhile, on every core.
-async fn list(
+async fn list_at(
     cache: &Arc<Cache>,
     backend: &Arc<dyn Backend>,
     root: &'static str,

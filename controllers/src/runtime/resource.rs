@@ -265,7 +265,10 @@ impl<K: Object> Resource<K> {
             }
         }
         // A write that failed while we asked must be asked about anew.
-        self.lock_doubted().retain(|other, now| *other != key || *now != times);
+        let mut doubted = self.lock_doubted();
+        if doubted.get(&key) == Some(&times) {
+            doubted.remove(&key);
+        }
         Ok(())
     }
 

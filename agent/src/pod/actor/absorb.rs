@@ -51,11 +51,10 @@ impl Actor {
             }
             Outcome::DeleteObject(Ok(()) | Err(PodApiError::Gone)) => self.observed.object = Stage::Ready,
             Outcome::DeleteObject(Err(error)) => {
-                let count = self.observed.object.setback().map_or(0, |setback| setback.count).saturating_add(1);
-                let (reason, message) = ("FailedDelete".to_owned(), error.to_string());
                 // The rest of the pod is gone: nothing is spared by waiting longer for the API than a status does.
-                let retry_at = after(now, RETRY_SECS);
-                self.observed.object = Stage::Failed(Setback { reason, message, retry_at, count });
+                let retry = |_| RETRY_SECS;
+                self.observed.object =
+                    failed_until(&self.observed.object, "FailedDelete", error.to_string(), now, retry);
             }
             Outcome::Status { result, written } => self.note_status(result, *written, now),
             Outcome::Refreshed => {}
@@ -343,8 +342,19 @@ fn set_back(state: &mut ContainerState, reason: &str, message: String, quick: bo
 }
 
 fn failed(stage: &Stage, reason: &str, message: String, now: Timestamp) -> Stage {
+    failed_until(stage, reason, message, now, |count| setback_delay(count, true).as_secs())
+}
+
+/// A stage that has failed once more; `retry_secs` says how long to wait after so many failures in a row.
+fn failed_until(
+    stage: &Stage,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+    retry_secs: impl FnOnce(u32) -> i64,
+) -> Stage {
     let count = stage.setback().map_or(0, |setback| setback.count) + 1;
-    let retry_at = after(now, setback_delay(count, true).as_secs());
+    let retry_at = after(now, retry_secs(count));
     Stage::Failed(Setback { reason: reason.to_owned(), message, retry_at, count })
 }
 

@@ -64,9 +64,6 @@ impl Actor {
             if stale || busy {
                 continue;
             }
-            if let Some(state) = self.observed.containers.get_mut(name) {
-                state.unlisted = false;
-            }
             self.forget_vanished(name, containers);
             let mut listed: Vec<_> = containers
                 .iter()
@@ -80,9 +77,11 @@ impl Actor {
         }
     }
 
+    /// Forgets what a listing does not have; all there is has been listed now.
     fn forget_vanished(&mut self, name: &str, containers: &[ContainerSummary]) {
         let now = self.now();
         let Some(state) = self.observed.containers.get_mut(name) else { return };
+        state.unlisted = false;
         let known = std::mem::take(&mut state.attempts);
         for attempt in known {
             if containers.iter().any(|summary| summary.id == attempt.id) {
