@@ -90,6 +90,7 @@ impl NodeReporter {
         let mut facts = self.host.facts(&info.root_dir);
         let mut written: Option<Written> = None;
         let mut changes = self.object.subscribe();
+        let mut complaint = String::new();
         loop {
             let object = self.object.get("", &self.identity.name);
             let overruled = written.as_ref().and_then(|written| written.overruled_by(object.as_deref()));
@@ -102,12 +103,15 @@ impl NodeReporter {
                 let answer = nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
                 agreed = answer.is_ok();
                 match answer {
-                    Ok(node) => written = Some(Written { status, revision: revision_of(&node), at: now }),
+                    Ok(node) => {
+                        written = Some(Written { status, revision: revision_of(&node), at: now });
+                        complaint.clear();
+                    }
                     Err(kube::Error::Api(answer)) if answer.code == 404 => {
                         written = None;
                         self.rejoin(&client, &info).await;
                     }
-                    Err(error) => tracing::debug!(%error, "node status not written; trying again"),
+                    Err(error) => complain(&mut complaint, &error),
                 }
             }
             let wait = if agreed { LOOK_EVERY } else { RETRY_AFTER };
@@ -161,6 +165,15 @@ impl NodeReporter {
             before,
             now: self.clock.now(),
         })
+    }
+}
+
+/// Says why the status is not written, once for each reason: nobody else tells of a node that never gets ready.
+fn complain(before: &mut String, error: &kube::Error) {
+    let reason = error.to_string();
+    if *before != reason {
+        tracing::warn!(%error, "the node's status is not written; trying again");
+        *before = reason;
     }
 }
 

@@ -30,19 +30,24 @@ struct Bridge {
 }
 
 impl Bridge {
+    /// Makes one whose name and network no other has: the kernel takes each name once, and the name says the network.
     async fn make() -> Result<Self> {
-        let number = rand::random::<u16>();
-        // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
-        let bridge = Self { name: format!("drvtest{number:04x}"), address: format!("198.18.{}.1", number % 256) };
-        let network = format!("{}/24", bridge.address);
-        for arguments in [
-            vec!["link", "add", &bridge.name, "type", "bridge"],
-            vec!["addr", "add", &network, "dev", &bridge.name],
-            vec!["link", "set", &bridge.name, "up"],
-        ] {
-            run("ip".as_ref(), &arguments, "", &[]).await?.success()?;
+        let first = rand::random::<u8>();
+        for number in (0..=u8::MAX).map(|offset| first.wrapping_add(offset)) {
+            // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
+            let (name, address) = (format!("drvtest{number:02x}"), format!("198.18.{number}.1"));
+            let added = run("ip".as_ref(), &["link", "add", &name, "type", "bridge"], "", &[]).await?;
+            if added.stderr.contains("File exists") {
+                continue;
+            }
+            added.success()?;
+            let bridge = Self { name, address };
+            let network = format!("{}/24", bridge.address);
+            run("ip".as_ref(), &["addr", "add", &network, "dev", &bridge.name], "", &[]).await?.success()?;
+            run("ip".as_ref(), &["link", "set", &bridge.name, "up"], "", &[]).await?.success()?;
+            return Ok(bridge);
         }
-        Ok(bridge)
+        bail!("all 256 networks of test engines are taken: `ip link` shows whose they are");
     }
 }
 
