@@ -1,4 +1,6 @@
 //! Which part answers what.
+//!
+//! Rare answers are boxed: a future is as large as its largest branch, and every request moves it a few times on its way.
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ impl Front {
             return fence::answer(self.registry.durable(), &info, name).await;
         }
         if Administration::serves(&info) {
-            return self.administration.answer(&info, &self.audit).await;
+            return Box::pin(self.administration.answer(&info, &self.audit)).await;
         }
         if !info.is_resource {
             return self.dispatch_path(&info, &request);
@@ -37,14 +39,14 @@ impl Front {
             return Ok(json_response(201, &self.reviews.answer(&user, &info, review)?));
         }
         if Usage::serves(&info) {
-            return self.usage.answer(&info).await;
+            return Box::pin(self.usage.answer(&info)).await;
         }
         if is_token(&info) {
             if info.verb != "create" {
                 return Err(method_not_allowed());
             }
             let order = rest::read_body("authentication.v1.TokenRequest", request).await?;
-            return self.tokens.create(&self.registry, &user, &info, order).await;
+            return Box::pin(self.tokens.create(&self.registry, &user, &info, order)).await;
         }
         Ok((self.resources)(user, info, request).await)
     }
@@ -58,10 +60,10 @@ impl Front {
         grant: Arc<Grant>,
     ) -> Result<Response, ApiError> {
         if Streams::serves(&info) {
-            return self.streams.answer(&info, request, grant).await;
+            return Box::pin(self.streams.answer(&info, request, grant)).await;
         }
         if Restores::serves(&info) {
-            return self.restores.answer(&user, &info, request).await;
+            return Box::pin(self.restores.answer(&user, &info, request)).await;
         }
         if is_tunnel(&info) {
             return tunnel::upgrade(&self.streams.tunnels, &info, request);

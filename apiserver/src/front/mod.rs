@@ -108,11 +108,12 @@ impl Front {
         let trail = Trail::start(self.registry.environment(), &request);
         let claim = fence::claimed(request.headers());
         let mut reason = None;
-        let answer = async {
+        // Boxed, as what answers it below: each scope around a future moves and keeps it twice.
+        let answer = Box::pin(async {
             let answer = self.answer((&caller, &trail), &info, request).await;
             reason = answer.as_ref().err().map(|error| error.reason.to_string());
             answer.unwrap_or_else(|error| error_response(&error))
-        };
+        });
         let mut response = fence::scope(claim, error_response, answer).await;
         self.requests.observe(info.as_ref().ok(), response.status().as_u16(), started.elapsed());
         let headers = response.headers_mut();
@@ -167,7 +168,7 @@ impl Front {
     ) -> Result<Response, ApiError> {
         if !long_running::is(&info) {
             let asking = (user.clone(), info.clone());
-            let answer = reach::scope(&asking.0, &asking.1, self.dispatch(user, info, request));
+            let answer = reach::scope(&asking.0, &asking.1, Box::pin(self.dispatch(user, info, request)));
             return tokio::time::timeout(REQUEST_TIMEOUT, answer).await.unwrap_or_else(|_| Err(timed_out()));
         }
         let credentials = (caller.clone(), identify::credentials(request.headers()));

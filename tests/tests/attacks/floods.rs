@@ -173,12 +173,15 @@ async fn clients_that_say_nothing_or_not_enough_are_dropped() -> Result<()> {
     let none = async { silent(server.connect("admin", "x").await?).await };
     let slow = async { drip(server.connect("admin", "http/1.1").await?, b"GET /livez HTTP/1.1\r\nx: ").await };
     let slow_preface = async { drip(server.connect("admin", "h2").await?, b"PRI * HTTP/2.0\r\n").await };
-    let all = timeout(DROPPED_BY, async {
-        let (tcp, old, new, none, slow, preface) = tokio::join!(tcp, old, new, none, slow, slow_preface);
-        // A protocol that nobody speaks is refused in the handshake already.
-        drop(none);
-        tcp.and(old).and(new).and(slow).and(preface)
-    });
+    let all = timeout(
+        DROPPED_BY,
+        Box::pin(async {
+            let (tcp, old, new, none, slow, preface) = tokio::join!(tcp, old, new, none, slow, slow_preface);
+            // A protocol that nobody speaks is refused in the handshake already.
+            drop(none);
+            tcp.and(old).and(new).and(slow).and(preface)
+        }),
+    );
     all.await.context("a silent client was never dropped")??;
     println!("all were dropped after {:?}", started.elapsed());
     Ok(())
