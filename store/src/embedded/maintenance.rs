@@ -1,6 +1,7 @@
-//! What the writer does between commits: compact when it is due, and get space back when the disk is full.
+//! What the writer does between commits: compact when it is due, keep the data file in proportion to what is in it, and
+//! get space back when the disk is full.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,6 +15,10 @@ use crate::{Error, State};
 
 /// Shrinking keeps readers waiting, so it rests this many times as long as it took.
 const SHRINK_REST: u32 = 10;
+/// A file that is only too large can wait longer than a full disk.
+const TRIM_REST: u32 = 1000;
+/// A smaller file is left as it is, and a larger one would keep its readers waiting for seconds.
+const TRIM_BYTES: RangeInclusive<u64> = 8 << 20..=256 << 20;
 
 impl Writer {
     /// One round: look for space when the disk is full, then compact when it is due. Failures count, and are tried again.
@@ -21,7 +26,8 @@ impl Writer {
         if drover_api::mutants::active("D04-gives-up-after-an-error") && self.shared.health().maintenance_failures > 0 {
             return ControlFlow::Continue(());
         }
-        let space = if self.space.is_full() { self.regain_space() } else { self.disk_reserve() };
+        let space =
+            if self.space.is_full() { self.regain_space() } else { self.disk_reserve().and_then(|()| self.trim()) };
         let (newest, compacted) = {
             let health = self.shared.health();
             (health.revision, health.compacted)
@@ -70,6 +76,25 @@ impl Writer {
         self.shared.health().state = State::Serving;
         tracing::info!("the store's disk has space again; all writes are accepted");
         Ok(())
+    }
+
+    /// Shrinks a data file that is half as large again as the last shrinking left it, when nothing was written since the
+    /// last round. redb doubles a file of less than 4 GiB when it must grow, with the next write again, and gives nothing
+    /// back by itself.
+    fn trim(&mut self) -> Result<(), Error> {
+        let bytes = self.space.file_bytes();
+        let revision = self.shared.health().revision;
+        let is_at_rest = std::mem::replace(&mut self.revision_at_round, revision) == revision && !self.purging;
+        let is_due = TRIM_BYTES.contains(&bytes) && bytes >= self.trimmed_bytes.saturating_mul(3) / 2;
+        if !is_at_rest || !is_due || Instant::now() < self.shrink_at {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let shrunk = self.shrink();
+        self.shrink_at = Instant::now() + begun.elapsed() * TRIM_REST;
+        self.trimmed_bytes = self.space.file_bytes();
+        tracing::debug!(bytes, trimmed = self.trimmed_bytes, took = ?begun.elapsed(), "the data file was shrunk");
+        shrunk
     }
 
     /// Moves the pages in use to the front of the file and cuts it. Reads wait meanwhile.

@@ -93,6 +93,10 @@ pub(crate) struct Writer {
     pub(crate) freed: bool,
     /// Not before this is the data file shrunk again.
     pub(crate) shrink_at: Instant,
+    /// How long the data file was after it was last shrunk to keep it small; 0 when it was not yet.
+    pub(crate) trimmed_bytes: u64,
+    /// The newest revision at the last round of maintenance.
+    pub(crate) revision_at_round: Revision,
 }
 
 impl Writer {

@@ -44,3 +44,25 @@ async fn a_hot_store_compacts_itself_and_its_file_stops_growing() {
     assert!(matches!(oldest, Error::Compacted { .. }));
     assert_eq!(store.range(Range::default()).await.unwrap().items.len(), 100);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_at_rest_gives_back_what_it_grew_by_and_keeps_what_is_in_it() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let retention = Retention { keep_revisions: 0, interval: Duration::from_millis(5) };
+    let store = Embedded::open(dir.path(), Options { retention, ..Options::default() }).unwrap();
+    let key = |number: u32| Bytes::from(format!("/k/{number}"));
+    // Ten megabytes: enough for the file to be worth it.
+    let value = Bytes::from("x".repeat(100_000));
+    let puts = (0..100).map(|number| Operation::Put { key: key(number), value: value.clone() });
+    join_all(puts.map(|put| store.commit(Transaction { compares: vec![], operations: vec![put] }))).await;
+    let (grown, revision) = (store.health().file_bytes, store.health().revision);
+    let operations = (1..100).map(|number| Operation::Delete { key: key(number) }).collect();
+    store.commit(Transaction { compares: vec![], operations }).await.unwrap();
+    while store.health().file_bytes > grown / 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(store.revision().await.unwrap(), revision + 1);
+    let kept = store.range(Range::default()).await.unwrap().items;
+    assert_eq!(kept.iter().map(|item| (&item.key, &item.value)).collect::<Vec<_>>(), [(&key(0), &value)]);
+    assert_eq!(store.health().maintenance_failures, 0);
+}
