@@ -82,12 +82,14 @@ pub fn spawn_measured(command: &mut Command, log: &Path) -> Result<Child> {
     command.spawn().context("cannot start drover")
 }
 
-/// Returns a port of this host that nobody listens on.
+/// Returns a port of this host that nobody listens on, below those of Services and of outgoing connections: one of the
+/// latter could take it before its server is there, or while that is down.
 ///
 /// # Errors
-/// When there is none.
+/// When none of many is free.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let mut ports = (0..100).map(|_| rand::random_range(10_000..30_000));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("of a hundred ports none is free")
 }
 
 /// Runs a program to its end with `input` on its standard input.
