@@ -143,7 +143,8 @@ async fn run_term(client: kube::Client, config: Config, shutdown: CancellationTo
     }
     cluster.start(&mut tasks, &shutdown).await;
     for (controller, queue, workers) in ready {
-        tasks.spawn(runner::run(controller, queue, workers, environment.clone(), shutdown.clone()));
+        let (environment, lists) = (environment.clone(), cluster.lists());
+        tasks.spawn(runner::run(controller, queue, workers, environment, lists, shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -10,6 +10,7 @@ use drover_controllers::runtime::{Environment, Error, ObjectKey, Resource, resou
 use fake::{Fake, Faults, client};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const CONFIG_MAPS: &str = "/configmaps";
@@ -60,7 +61,8 @@ async fn a_pass_waits_until_the_cache_shows_its_own_last_write() {
     config_maps.create(&object(&made)).await.unwrap();
     assert!(matches!(config_maps.caught_up().await, Err(Error::Stale { .. })), "no informer runs: nothing was seen");
     let shutdown = CancellationToken::new();
-    let informer = tokio::spawn(config_maps.clone().run_informer(Environment::system(), shutdown.clone()));
+    let informer =
+        tokio::spawn(config_maps.clone().run_informer(Environment::system(), watch::Sender::new(0), shutdown.clone()));
     config_maps.caught_up().await.unwrap();
     assert!(config_maps.cache().get(&ObjectKey::new("shop", "a")).is_some());
     shutdown.cancel();
@@ -97,7 +99,8 @@ async fn a_pass_waits_until_the_cache_shows_what_a_failed_write_met_or_did() {
 /// Brings the cache up to date, once.
 async fn follow_once(pods: &Resource<Pod>) {
     let before = pods.revision();
-    let informer = tokio::spawn(pods.clone().run_informer(Environment::system(), CancellationToken::new()));
+    let informer =
+        tokio::spawn(pods.clone().run_informer(Environment::system(), watch::Sender::new(0), CancellationToken::new()));
     while pods.revision() == before {
         tokio::task::yield_now().await;
     }
@@ -112,7 +115,8 @@ async fn a_list_of_many_pages_is_whole() {
     (0..MANY).for_each(|number| drop(create(&fake, &format!("c{number}"))));
     let config_maps = config_maps(&fake);
     let shutdown = CancellationToken::new();
-    let informer = tokio::spawn(config_maps.clone().run_informer(Environment::system(), shutdown.clone()));
+    let informer =
+        tokio::spawn(config_maps.clone().run_informer(Environment::system(), watch::Sender::new(0), shutdown.clone()));
     while config_maps.revision() == 0 {
         tokio::task::yield_now().await;
     }

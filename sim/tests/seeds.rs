@@ -3,7 +3,7 @@
 use drover_sim::{Depth, Outcome, Schedule, play};
 
 /// Seeds that found a bug, with the bug; CHANGELOG.md says more.
-const FOUND: [(u64, &str); 11] = [
+const FOUND: [(u64, &str); 13] = [
     (
         1,
         "a retry of a failing volume forgot the failure before it: no back-off, and two status writes every two seconds",
@@ -19,6 +19,8 @@ const FOUND: [(u64, &str); 11] = [
     (0x5098, "the judge of convergence took what a container that fails again and again changes for what stands still"),
     (0xeef0, "a container whose creation was not answered stayed when its pod was deleted"),
     (0xf0de, "the judge of what is made missed a size that a ReplicaSet had between two looks"),
+    (0x4982e, "a pod that was made and deleted while the watch was broken was never replaced: no event told of it"),
+    (0x4a5d2, "a pod whose pull was aborted by its deletion stayed: the end of the pull was taken in and dropped"),
     (0x7c98, "a pod whose object could not be deleted, for the API was away, was tried again minutes after its return"),
     (0x1421, "a clock that was set ahead and back held a pod's next try up by as much"),
 ];

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -53,10 +53,12 @@ pub struct Cluster {
     pub storage_classes: Resource<StorageClass>,
     /// Informers that one controller alone wants.
     others: Arc<Mutex<Vec<Starter>>>,
+    /// Counts the lists of all informers. What was made and went between two of them is in no event.
+    lists: watch::Sender<u64>,
 }
 
 /// Starts an informer; returns how far it has come.
-type Starter = Box<dyn FnOnce(&mut JoinSet<()>, &Environment, &CancellationToken) -> Receiver<u64> + Send>;
+type Starter = Box<dyn FnOnce(&Cluster, &mut JoinSet<()>, &CancellationToken) -> Receiver<u64> + Send>;
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,6 +104,7 @@ impl Cluster {
             environment,
             recorder,
             others: Arc::default(),
+            lists: watch::Sender::new(0),
         }
     }
 
@@ -138,12 +141,13 @@ impl Cluster {
     /// Has the informer of one more kind started with the others; for controllers, before [`Cluster::start`].
     pub fn also_start<K: Object>(&self, resource: &Resource<K>) {
         let resource = resource.clone();
-        let starter: Starter = Box::new(move |tasks, environment, shutdown| {
-            let reached = resource.shared.seen.subscribe();
-            tasks.spawn(resource.run_informer(environment.clone(), shutdown.clone()));
-            reached
-        });
+        let starter: Starter = Box::new(move |cluster, tasks, shutdown| cluster.start_one(&resource, tasks, shutdown));
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(starter);
+    }
+
+    /// Returns how often informers have listed their kinds, now and later.
+    pub fn lists(&self) -> Receiver<u64> {
+        self.lists.subscribe()
     }
 
     /// Starts every informer on `tasks` and waits until each has listed once.
@@ -166,7 +170,7 @@ impl Cluster {
             self.start_one(&self.storage_classes, tasks, shutdown),
         ];
         let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
-        synced.extend(others.into_iter().map(|start| start(tasks, &self.environment, shutdown)));
+        synced.extend(others.into_iter().map(|start| start(self, tasks, shutdown)));
         for synced in &mut synced {
             // Cancel-safe: waiting on a watch channel takes nothing from it.
             tokio::select! {
@@ -183,7 +187,8 @@ impl Cluster {
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) -> Receiver<u64> {
-        tasks.spawn(resource.clone().run_informer(self.environment.clone(), shutdown.clone()));
+        let (environment, lists) = (self.environment.clone(), self.lists.clone());
+        tasks.spawn(resource.clone().run_informer(environment, lists, shutdown.clone()));
         resource.shared.seen.subscribe()
     }
 }

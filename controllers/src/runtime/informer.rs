@@ -12,6 +12,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, Status};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Environment;
@@ -120,17 +121,17 @@ impl<K: Object> Drop for Unhandled<'_, K> {
 }
 
 impl<K: Object> Resource<K> {
-    /// Keeps the cache equal to the server until shut down.
-    pub async fn run_informer(self, environment: Environment, shutdown: CancellationToken) {
+    /// Keeps the cache equal to the server until shut down, and counts its lists in `lists`.
+    pub async fn run_informer(self, environment: Environment, lists: watch::Sender<u64>, shutdown: CancellationToken) {
         let _end = Unhandled(&self);
         // Cancel-safe: an informer's state is the cache, which is consistent between any two of its awaits.
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.follow(&environment) => {}
+            () = self.follow(&environment, &lists) => {}
         }
     }
 
-    async fn follow(&self, environment: &Environment) {
+    async fn follow(&self, environment: &Environment, lists: &watch::Sender<u64>) {
         let mut state = State::Listing;
         let mut backoff = BACKOFF_MIN;
         loop {
@@ -141,7 +142,10 @@ impl<K: Object> Resource<K> {
             }
             let delay = environment.jitter(backoff);
             match result {
-                Ok(Ended::Listed) => continue,
+                Ok(Ended::Listed) => {
+                    lists.send_modify(|lists| *lists += 1);
+                    continue;
+                }
                 // A server that ends every watch at once must not be asked again at once.
                 Ok(Ended::Watched) if started.elapsed() > BACKOFF_MAX => continue,
                 Ok(Ended::Watched) => {}

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Environment;
@@ -19,6 +20,8 @@ use super::{ObjectKey, WorkQueue};
 
 /// Every key is looked at again about this often, whatever the triggers say.
 const RESYNC: Duration = Duration::from_secs(300);
+/// So soon after a list. A server that was away has several kinds listed anew together: one look serves for all.
+const AFTER_LIST: Duration = Duration::from_secs(1);
 /// A pass that takes longer is given up, so that a wedged request never wedges the key.
 const PASS_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -62,18 +65,22 @@ enum Failure {
 
 /// Runs a controller until shut down; at most `workers` passes at a time. Passes under way are dropped at shutdown:
 /// every write is atomic and carries its precondition, so the next start resumes from what was written.
+///
+/// When `lists` changes all keys are looked at: an object that was made after a watch broke and was gone before the next
+/// list is in no event, not even to the controller that made it.
 pub async fn run(
     controller: Arc<dyn Controller>,
     queue: WorkQueue,
     workers: usize,
     environment: Environment,
+    mut lists: watch::Receiver<u64>,
     shutdown: CancellationToken,
 ) {
     let mut passes: FuturesUnordered<Pass> = FuturesUnordered::new();
     add_all(&*controller, &queue);
     let mut resync_at = tokio::time::Instant::now() + environment.jitter(RESYNC);
     loop {
-        // Cancel-safe: `next` takes a key only when it returns it; `passes.next` loses nothing when dropped.
+        // Cancel-safe: `next` takes a key only when it returns it; `passes.next` and `changed` lose nothing when dropped.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
@@ -81,6 +88,9 @@ pub async fn run(
                 settle(&*controller, &queue, &key, result);
             }
             key = queue.next(), if passes.len() < workers => passes.push(spawn_pass(controller.clone(), key)),
+            Ok(()) = lists.changed(), if !drover_api::mutants::active("C04-relist-wakes-nobody") => {
+                resync_at = resync_at.min(tokio::time::Instant::now() + environment.jitter(AFTER_LIST));
+            }
             () = tokio::time::sleep_until(resync_at) => {
                 resync_at = tokio::time::Instant::now() + environment.jitter(RESYNC);
                 add_all(&*controller, &queue);
@@ -194,7 +204,9 @@ mod tests {
         let controller = Arc::new(Poisoned::default());
         let queue = WorkQueue::new(Environment::system());
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(run(controller.clone(), queue.clone(), 1, Environment::system(), shutdown.clone()));
+        let (_lists, lists) = watch::channel(0);
+        let running =
+            tokio::spawn(run(controller.clone(), queue.clone(), 1, Environment::system(), lists, shutdown.clone()));
         while controller.seen.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -205,5 +217,43 @@ mod tests {
         shutdown.cancel();
         running.await.unwrap();
         assert_eq!(*controller.seen.lock().unwrap(), ["healthy", "later"]);
+    }
+
+    #[derive(Default)]
+    struct Looks(Mutex<Vec<tokio::time::Instant>>);
+
+    #[async_trait::async_trait]
+    impl Controller for Looks {
+        fn name(&self) -> &'static str {
+            "looks"
+        }
+        fn keys(&self) -> Vec<ObjectKey> {
+            vec![ObjectKey::cluster("one")]
+        }
+        async fn reconcile(&self, _: &ObjectKey) -> Result<Outcome, Error> {
+            self.0.lock().unwrap().push(tokio::time::Instant::now());
+            Ok(Outcome::DONE)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_come_together_have_everything_looked_at_once_and_soon() {
+        let controller = Arc::new(Looks::default());
+        let (environment, shutdown) = (Environment::system(), CancellationToken::new());
+        let (made, lists) = watch::channel(0);
+        let queue = WorkQueue::new(environment.clone());
+        let running = tokio::spawn(run(controller.clone(), queue, 1, environment, lists, shutdown.clone()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let listed_at = tokio::time::Instant::now();
+        for _ in 0..3 {
+            made.send_modify(|made| *made += 1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        shutdown.cancel();
+        running.await.unwrap();
+        let looks = controller.0.lock().unwrap().clone();
+        assert_eq!(looks.len(), 2, "the first one and that after the lists: {looks:?}");
+        assert!(looks[1] >= listed_at && looks[1] < listed_at + AFTER_LIST * 2, "{looks:?} after {listed_at:?}");
     }
 }

@@ -153,11 +153,7 @@ impl Actor {
                     Some(message) => self.take(message),
                     None => return,
                 },
-                Some(outcome) = self.steps.join_next() => match outcome {
-                    Ok(outcome) => self.absorb(outcome),
-                    // An aborted pull; its container was marked already. A panic is noted and the step tried again.
-                    Err(error) => self.step_lost(&error),
-                },
+                Some(ended) = self.steps.join_next() => self.step_ended(ended),
                 Some(verdict) = self.verdicts_rx.recv() => self.note_verdict(verdict),
                 () = sleep_until(&self.context, wake_at) => {}
             }
@@ -165,8 +161,8 @@ impl Actor {
             while let Ok(message) = self.inbox.try_recv() {
                 self.take(message);
             }
-            while let Some(Ok(outcome)) = self.steps.try_join_next() {
-                self.absorb(outcome);
+            while let Some(ended) = self.steps.try_join_next() {
+                self.step_ended(ended);
             }
         }
         self.context.directory.remove(
@@ -174,6 +170,14 @@ impl Actor {
             self.pod.metadata.name.as_deref().unwrap_or_default(),
             &self.uid,
         );
+    }
+
+    fn step_ended(&mut self, ended: Result<Outcome, tokio::task::JoinError>) {
+        match ended {
+            Ok(outcome) => self.absorb(outcome),
+            // An aborted pull. A panic is noted and the step tried again.
+            Err(error) => self.step_lost(&error),
+        }
     }
 
     /// The present time; what was noted before follows a clock that was set.
