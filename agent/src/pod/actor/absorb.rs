@@ -9,7 +9,7 @@ use crate::{
     pod::{
         apply::{StartFailure, Started},
         observed::{Attempt, Before, ContainerState, End, Hook, Phase, Setback, Stage},
-        plan::{after, setback_delay},
+        plan::{after, mount_delay, setback_delay},
     },
     probes::{ProbeKind, ProbeVerdict},
     source::PodApiError,
@@ -33,7 +33,8 @@ impl Actor {
             }
             Outcome::Volumes(Err(error)) => {
                 self.warn(None, &error.reason, &error.message);
-                self.observed.volumes = failed(&self.observed.volumes, &error.reason, error.message, now);
+                let retry = |count| mount_delay(count).as_secs();
+                self.observed.volumes = failed_until(&self.observed.volumes, &error.reason, error.message, now, retry);
             }
             Outcome::Pull { container, attempt, result } => self.note_pull(&container, attempt, result, now),
             Outcome::Start { container, attempt, result } => self.note_start(&container, attempt, *result, now),

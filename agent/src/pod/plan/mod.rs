@@ -11,7 +11,7 @@ mod stop;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-pub use backoff::{RESET_AFTER, crash_delay, setback_delay};
+pub use backoff::{RESET_AFTER, crash_delay, mount_delay, setback_delay};
 pub use containers::{ContainerRole, PodContainer, pod_containers, spec_hash};
 pub(crate) use run::{PullPolicy, pull_policy, started};
 pub use stop::{DRAIN_RESERVE_SECS, ROUTES_WAIT_SECS};
