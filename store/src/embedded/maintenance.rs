@@ -66,9 +66,8 @@ impl Writer {
     fn regain_space(&mut self) -> Result<(), Error> {
         if self.disk_reserve().is_err() && self.freed && Instant::now() >= self.shrink_at {
             self.freed = false;
-            let begun = Instant::now();
-            let shrunk = self.shrink();
-            self.shrink_at = Instant::now() + begun.elapsed() * SHRINK_REST;
+            let shrunk;
+            (shrunk, self.shrink_at) = self.shrink(SHRINK_REST);
             shrunk?;
         }
         self.disk_reserve()?;
@@ -86,19 +85,25 @@ impl Writer {
         let revision = self.shared.health().revision;
         let is_at_rest = std::mem::replace(&mut self.revision_at_round, revision) == revision && !self.purging;
         let is_due = TRIM_BYTES.contains(&bytes) && bytes >= self.trimmed_bytes.saturating_mul(3) / 2;
-        if !is_at_rest || !is_due || Instant::now() < self.shrink_at {
+        if !is_at_rest || !is_due || Instant::now() < self.trim_at {
             return Ok(());
         }
-        let begun = Instant::now();
-        let shrunk = self.shrink();
-        self.shrink_at = Instant::now() + begun.elapsed() * TRIM_REST;
+        let shrunk;
+        (shrunk, self.trim_at) = self.shrink(TRIM_REST);
         self.trimmed_bytes = self.space.file_bytes();
-        tracing::debug!(bytes, trimmed = self.trimmed_bytes, took = ?begun.elapsed(), "the data file was shrunk");
+        tracing::debug!(bytes, trimmed = self.trimmed_bytes, "the data file was shrunk");
         shrunk
     }
 
+    /// Shrinks, and says when to do so again at the earliest: after `rest` times as long as it took.
+    fn shrink(&mut self, rest: u32) -> (Result<(), Error>, Instant) {
+        let begun = Instant::now();
+        let shrunk = self.cut();
+        (shrunk, Instant::now() + begun.elapsed() * rest)
+    }
+
     /// Moves the pages in use to the front of the file and cuts it. Reads wait meanwhile.
-    fn shrink(&mut self) -> Result<(), Error> {
+    fn cut(&mut self) -> Result<(), Error> {
         let shrunk = match self.shared.database_mut().as_mut() {
             Some(database) => database.compact().map_err(storage_error),
             None => return Err(closed()),

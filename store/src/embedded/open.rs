@@ -32,6 +32,7 @@ pub(crate) fn open_writer(disk: Arc<dyn Disk>, options: Options, inline: bool) -
         purging,
         freed: true,
         shrink_at: Instant::now(),
+        trim_at: Instant::now(),
         trimmed_bytes: 0,
         revision_at_round: 0,
     })

@@ -91,8 +91,10 @@ pub(crate) struct Writer {
     pub(crate) purging: bool,
     /// Whether anything was freed since the data file was last shrunk.
     pub(crate) freed: bool,
-    /// Not before this is the data file shrunk again.
+    /// Not before this is the data file shrunk again on a full disk.
     pub(crate) shrink_at: Instant,
+    /// Not before this is it shrunk again only to keep it small.
+    pub(crate) trim_at: Instant,
     /// How long the data file was after it was last shrunk to keep it small; 0 when it was not yet.
     pub(crate) trimmed_bytes: u64,
     /// The newest revision at the last round of maintenance.
