@@ -136,16 +136,13 @@ impl<K: Object> Resource<K> {
         let mut backoff = BACKOFF_MIN;
         loop {
             let started = tokio::time::Instant::now();
-            let result = self.advance(&mut state, environment).await;
+            let result = self.advance(&mut state, environment, lists).await;
             if started.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
             let delay = environment.jitter(backoff);
             match result {
-                Ok(Ended::Listed) => {
-                    lists.send_modify(|lists| *lists += 1);
-                    continue;
-                }
+                Ok(Ended::Listed) => continue,
                 // A server that ends every watch at once must not be asked again at once.
                 Ok(Ended::Watched) if started.elapsed() > BACKOFF_MAX => continue,
                 Ok(Ended::Watched) => {}
@@ -166,10 +163,15 @@ impl<K: Object> Resource<K> {
         }
     }
 
-    async fn advance(&self, state: &mut State, environment: &Environment) -> Result<Ended, StreamError> {
+    async fn advance(
+        &self,
+        state: &mut State,
+        environment: &Environment,
+        lists: &watch::Sender<u64>,
+    ) -> Result<Ended, StreamError> {
         match state {
             State::Listing => {
-                let revision = self.list(environment).await?;
+                let revision = self.list(environment, lists).await?;
                 *state = State::Watching { revision };
                 Ok(Ended::Listed)
             }
@@ -177,7 +179,7 @@ impl<K: Object> Resource<K> {
         }
     }
 
-    async fn list(&self, environment: &Environment) -> Result<String, StreamError> {
+    async fn list(&self, environment: &Environment, lists: &watch::Sender<u64>) -> Result<String, StreamError> {
         let mut objects = Vec::new();
         let mut params = ListParams { field_selector: self.shared.field_selector.clone(), ..ListParams::default() };
         params.limit = Some(PAGE_SIZE);
@@ -198,6 +200,8 @@ impl<K: Object> Resource<K> {
         for change in &changes {
             self.dispatch(change);
         }
+        // Before anybody is told that the first list is there: that one is no reason to look at everything once more.
+        lists.send_modify(|lists| *lists += 1);
         // A list tells all there is; the revision may go back when a store was restored, and waiters must see that.
         let reached = revision.parse().unwrap_or(0).max(1);
         self.shared.seen.send_modify(|seen| *seen = reached);

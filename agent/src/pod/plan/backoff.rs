@@ -44,6 +44,10 @@ mod tests {
     fn crashes_wait_as_in_the_kubelet() {
         let seconds: Vec<i64> = (0..9).map(|crashes| crash_delay(crashes).as_secs()).collect();
         assert_eq!(seconds, [0, 0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn volumes_are_tried_again_soon() {
         let seconds: Vec<i64> = (1..9).map(|failures| mount_delay(failures).as_secs()).collect();
         assert_eq!(seconds, [2, 4, 8, 20, 20, 20, 20, 20]);
     }
