@@ -1,28 +1,56 @@
-//! The transaction that turns one table into another. Pure.
+//! The transactions that turn one table into another. Pure.
+//!
+//! One would not do. A packet on its way through the table goes on with the chains of the generation in which it
+//! started, while maps, also those inside a rule, show it the newest one. A chain that is added together with the
+//! element that leads to it is therefore empty for such a packet, and a chain that goes together with its element has
+//! its map taken away under the packet: in both cases the connection is refused. So whatever an element leads to is
+//! there before the element is, and stays for a while after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::{MAPS, Observed, Tables};
 
-/// The nft commands from `current` to `desired`, to be applied as one transaction; empty when nothing is to be done.
-/// Their number depends on what changed, not on how much there is.
-pub fn diff(current: &Observed, desired: &Tables, table: &str) -> Vec<String> {
-    let mut commands = Vec::new();
-    declare(current, desired, table, &mut commands);
-    add_chains(current, desired, table, &mut commands);
+/// The way from one table to another: nft commands for two transactions, the second after the first. Both are empty when
+/// nothing is to be done. Their number depends on what changed, not on how much there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// Adds what elements will lead to. No connection goes another way by it.
+    pub prepare: Vec<String>,
+    /// Moves the elements. From here on the table does what is desired.
+    pub switch: Vec<String>,
+}
+
+/// The change from `current` to `desired`. What is then [`left_over`] is not removed.
+pub fn diff(current: &Observed, desired: &Tables, table: &str) -> Change {
+    let mut change = Change::default();
+    declare(current, desired, table, &mut change.prepare);
+    add_chains(current, desired, table, &mut change.prepare);
     for (map, _) in MAPS {
         let none = BTreeMap::new();
         let present = current.elements.get(map).unwrap_or(&none);
         let wanted = desired.elements.get(map).unwrap_or(&none);
-        move_elements(present, wanted, &format!("ip {table} {map}"), &mut commands);
+        move_elements(present, wanted, &format!("ip {table} {map}"), &mut change.switch);
     }
-    let stale: Vec<&String> = current.chains.keys().filter(|name| !desired.chains.contains_key(*name)).collect();
+    if !current.exists || drover_api::mutants::active("E04-chain-with-its-element") {
+        // No packet is on its way through a table that is not there; and one without its elements refuses everything.
+        change.switch.splice(0..0, change.prepare.drain(..));
+    }
+    change
+}
+
+/// Chains and sets of `current` that nothing in `desired` leads to.
+pub fn left_over(current: &Observed, desired: &Tables) -> BTreeSet<String> {
+    let chains = current.chains.keys().filter(|name| !desired.chains.contains_key(*name));
+    chains.chain(current.affinity.iter().filter(|name| !desired.affinity.contains_key(*name))).cloned().collect()
+}
+
+/// The transaction that removes these chains and sets of `current`, which must be [`left_over`].
+pub fn sweep(current: &Observed, names: &BTreeSet<String>, table: &str) -> Vec<String> {
+    let (sets, chains): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| current.affinity.contains(*name));
     // All are emptied first: they may refer to each other.
-    commands.extend(stale.iter().map(|name| format!("flush chain ip {table} {name}")));
-    commands.extend(stale.iter().map(|name| format!("delete chain ip {table} {name}")));
-    let unused = current.affinity.iter().filter(|name| !desired.affinity.contains_key(*name));
-    commands.extend(unused.map(|name| format!("delete set ip {table} {name}")));
-    commands
+    let flush = chains.iter().map(|name| format!("flush chain ip {table} {name}"));
+    let delete = chains.iter().map(|name| format!("delete chain ip {table} {name}"));
+    flush.chain(delete).chain(sets.iter().map(|name| format!("delete set ip {table} {name}"))).collect()
 }
 
 fn declare(current: &Observed, desired: &Tables, table: &str, commands: &mut Vec<String>) {
@@ -55,7 +83,7 @@ fn add_chains(current: &Observed, desired: &Tables, table: &str, commands: &mut 
             false => commands.push(format!("add chain ip {table} {name}{hook}")),
         }
     }
-    // The rules of base chains come last, so that no packet meets a half-filled table even on kernels that would show it.
+    // The rules of base chains come last: they lead to the others.
     let (base, plain): (Vec<_>, Vec<_>) = wrong.into_iter().partition(|(_, chain)| chain.hook.is_some());
     for (name, chain) in plain.into_iter().chain(base) {
         commands.extend(chain.rules.iter().map(|rule| format!("add rule ip {table} {name} {rule}")));

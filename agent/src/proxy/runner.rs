@@ -1,7 +1,7 @@
 //! Keeps the kernel's table as the informers demand it, and says up to which revision it is.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     conntrack,
     desired::{ProxyConfig, ProxyInput, desired},
-    diff::diff,
+    diff::{diff, left_over, sweep},
     nft::{self, NftError},
     tables::{Observed, Tables},
 };
@@ -25,10 +25,16 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Reading a large table costs seconds; on a host where others change rules all the time it may take this share at most.
 const READING_SHARE: u32 = 10;
 
+/// How long what nothing leads to any more is left to the packets that are on their way through it. Their way takes
+/// microseconds, unless the hypervisor has taken the core away meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What is known of the kernel.
 struct Known {
     observed: Observed,
     generation: u32,
+    /// Chains and sets that nothing leads to, with when that was first seen.
+    left: BTreeMap<String, Instant>,
     udp: BTreeSet<(std::net::Ipv4Addr, u16)>,
 }
 
@@ -49,13 +55,17 @@ pub async fn run(
         if let Some(present) = &present {
             let outcome = step(&config, present, pending, &mut known, &mut next_reading).await;
             pending = outcome.is_err();
-            match outcome {
-                Ok(()) => drop(acknowledged.send_if_modified(|revision| raise(revision, present.revision))),
-                Err(error) => {
-                    tracing::warn!(proxy.table = config.table, "service proxy cannot update its table: {error}");
-                    known = None;
-                    pause = RETRY;
-                }
+            if outcome.is_ok() {
+                acknowledged.send_if_modified(|revision| raise(revision, present.revision));
+            }
+            let outcome = match outcome {
+                Ok(()) => tidy(&config, &mut known).await,
+                failed => failed,
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(proxy.table = config.table, "service proxy cannot update its table: {error}");
+                known = None;
+                pause = RETRY;
             }
         }
         tokio::select! {
@@ -98,20 +108,44 @@ async fn step(
         let started = Instant::now();
         let observed = nft::list(&config.table).await?;
         *next_reading = Instant::now() + started.elapsed() * READING_SHARE;
-        let udp = known.take().map(|known| known.udp).unwrap_or_default();
-        *known = Some(Known { observed, generation, udp });
+        let (left, udp) = known.take().map(|known| (known.left, known.udp)).unwrap_or_default();
+        *known = Some(Known { observed, generation, left, udp });
     }
     let Some(known) = known else { return Ok(()) };
     let tables = desired(input, config);
-    let commands = diff(&known.observed, &tables, &config.table);
-    if !commands.is_empty() {
-        nft::apply(&commands).await?;
-        known.observed = tables.observed();
-        // Ours counts one; when others changed rules in between, the next look reads the table.
-        known.generation = known.generation.wrapping_add(1);
+    let change = diff(&known.observed, &tables, &config.table);
+    known.apply(&change.prepare).await?;
+    known.apply(&change.switch).await?;
+    let (left, now) = (left_over(&known.observed, &tables), Instant::now());
+    known.observed = tables.observed().with(&known.observed, &left);
+    known.left.retain(|name, _| left.contains(name));
+    for name in left {
+        known.left.entry(name).or_insert(now);
     }
     forget_flows(known, tables).await;
     Ok(())
+}
+
+/// Removes what has been left over for long enough.
+async fn tidy(config: &ProxyConfig, known: &mut Option<Known>) -> Result<(), NftError> {
+    let Some(known) = known else { return Ok(()) };
+    let due = known.left.iter().filter(|(_, since)| since.elapsed() >= LINGER);
+    let due: BTreeSet<String> = due.map(|(name, _)| name.clone()).collect();
+    known.apply(&sweep(&known.observed, &due, &config.table)).await?;
+    known.left.retain(|name, _| !due.contains(name));
+    known.observed.forget(&due);
+    Ok(())
+}
+
+impl Known {
+    async fn apply(&mut self, commands: &[String]) -> Result<(), NftError> {
+        if !commands.is_empty() {
+            nft::apply(commands).await?;
+            // Ours counts one; when others changed rules in between, the next look reads the table.
+            self.generation = self.generation.wrapping_add(1);
+        }
+        Ok(())
+    }
 }
 
 async fn forget_flows(known: &mut Known, tables: Tables) {

@@ -52,6 +52,22 @@ pub struct Observed {
     pub elements: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+impl Observed {
+    /// This with the chains and sets of `other` that have these names.
+    pub(super) fn with(mut self, other: &Self, names: &BTreeSet<String>) -> Self {
+        let chains = other.chains.iter().filter(|(name, _)| names.contains(*name));
+        self.chains.extend(chains.map(|(name, rules)| (name.clone(), *rules)));
+        self.affinity.extend(other.affinity.intersection(names).cloned());
+        self
+    }
+
+    /// Takes these chains and sets out.
+    pub(super) fn forget(&mut self, names: &BTreeSet<String>) {
+        self.chains.retain(|name, _| !names.contains(name));
+        self.affinity.retain(|name| !names.contains(name));
+    }
+}
+
 impl Tables {
     /// Enters a chain and returns its name.
     pub(super) fn add_chain(&mut self, kind: &str, chain: Chain) -> String {
@@ -65,7 +81,7 @@ impl Tables {
         self.elements.entry(map).or_default().entry(key).or_insert(value);
     }
 
-    /// What the kernel holds once this is applied.
+    /// What the kernel holds once this is applied, apart from what is left over of what it held before.
     pub fn observed(&self) -> Observed {
         Observed {
             exists: true,

@@ -152,7 +152,9 @@ fn the_first_transaction_builds_the_whole_table() {
     let affine =
         json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 60 } } });
     let tables = desired(&input(&[web(&affine)], &[slice("web", &endpoints)]), &config());
-    let commands = diff(&Observed::default(), &tables, "drover").join("\n") + "\n";
+    let change = diff(&Observed::default(), &tables, "drover");
+    assert!(change.prepare.is_empty(), "no table that refuses everything is shown: {change:?}");
+    let commands = change.switch.join("\n") + "\n";
     expect![[r#"
         add table ip drover
         add map ip drover services { type ipv4_addr . inet_proto . inet_service : verdict; }
@@ -196,7 +198,7 @@ fn the_first_transaction_builds_the_whole_table() {
 }
 
 #[test]
-fn an_update_touches_one_element_and_two_chains_however_many_services_there_are() {
+fn an_update_touches_one_element_and_two_chains_however_many_services_there_are_and_never_chain_and_element_at_once() {
     let many = |address: &str| {
         let names: Vec<String> = (0..200).map(|number| format!("s{number}")).collect();
         let ports = json!([{ "name": "http", "port": 80 }]);
@@ -209,15 +211,19 @@ fn an_update_touches_one_element_and_two_chains_however_many_services_there_are(
         let slices = names.iter().map(|name| slice(name, if name == "s7" { &changed } else { &other }));
         desired(&input(&services, &slices.collect::<Vec<_>>()), &config())
     };
-    let commands = diff(&many("10.128.4.2").observed(), &many("10.128.4.3"), "drover").join("\n") + "\n";
+    let (before, after) = (many("10.128.4.2").observed(), many("10.128.4.3"));
+    let Change { prepare, switch } = diff(&before, &after, "drover");
+    let gone = sweep(&before, &left_over(&before, &after), "drover");
     expect![[r#"
         add chain ip drover svc_3c4757797611
         add rule ip drover svc_3c4757797611 meta l4proto tcp dnat ip to numgen random mod 1 map { 0 : 10.128.4.3 . 8080 } comment "shop/s7:http"
+        --
         delete element ip drover services { 10.96.1.7 . tcp . 80 }
         add element ip drover services { 10.96.1.7 . tcp . 80 : goto svc_3c4757797611 }
+        --
         flush chain ip drover svc_2f688fdcb887
         delete chain ip drover svc_2f688fdcb887
-    "#]].assert_eq(&commands);
+    "#]].assert_eq(&([prepare, switch, gone].map(|part| part.join("\n")).join("\n--\n") + "\n"));
 }
 
 #[test]
@@ -226,18 +232,22 @@ fn a_tampered_table_is_filled_again() {
     let tables = desired(&input(&[web(&json!({}))], &[slice("web", &endpoints)]), &config());
     let mut flushed = tables.observed();
     flushed.chains.values_mut().for_each(|rules| *rules = 0);
-    let commands = diff(&flushed, &tables, "drover");
+    let commands = diff(&flushed, &tables, "drover").prepare;
     let rules: usize = tables.chains.values().map(|chain| chain.rules.len()).sum();
     assert_eq!(commands.iter().filter(|command| command.starts_with("add rule")).count(), rules);
     assert_eq!(commands.iter().filter(|command| command.starts_with("flush chain")).count(), tables.chains.len());
     let mut foreign = tables.observed();
     foreign.chains.insert("intruder".into(), 1);
     foreign.elements.get_mut("services").unwrap().insert("10.96.0.99 . tcp . 80".into(), "goto intruder".into());
+    foreign.affinity.insert("theirs".into());
+    let Change { prepare, switch } = diff(&foreign, &tables, "drover");
+    let gone = sweep(&foreign, &left_over(&foreign, &tables), "drover");
     expect![[r#"
         delete element ip drover services { 10.96.0.99 . tcp . 80 }
         flush chain ip drover intruder
-        delete chain ip drover intruder"#]]
-    .assert_eq(&diff(&foreign, &tables, "drover").join("\n"));
+        delete chain ip drover intruder
+        delete set ip drover theirs"#]]
+    .assert_eq(&[prepare, switch, gone].concat().join("\n"));
 }
 
 #[test]
@@ -284,7 +294,7 @@ proptest! {
         let mut given = input(&[web(&extra), service("b", &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }))],
             &[slice("web", &Value::Array(endpoints.clone())), slice("b", &Value::Array(endpoints))]);
         let tables = desired(&given, &config());
-        prop_assert_eq!(diff(&tables.observed(), &tables, "drover"), Vec::<String>::new());
+        prop_assert_eq!(diff(&tables.observed(), &tables, "drover"), Change::default());
         given.services.reverse();
         given.slices.reverse();
         prop_assert_eq!(&desired(&given, &config()), &tables);
