@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod in_process;
 mod local;
+mod patience;
 mod peers;
 mod rear;
 mod sharing;
@@ -196,7 +197,8 @@ impl Handle {
     }
 
     /// Serves on one more listener, for example on the gateway of the pods' bridge. Its address is added to the
-    /// server's certificate and, when no address is advertised yet, becomes where `default/kubernetes` leads.
+    /// server's certificate and, when no address is advertised yet, becomes where `default/kubernetes` leads; that waits
+    /// for a store that is away.
     ///
     /// # Errors
     /// [`Error::Listener`], [`Error::Pki`] when the certificate cannot be re-issued, [`Error::Bootstrap`] when the
@@ -211,7 +213,8 @@ impl Handle {
         }
         inner.tasks.spawn(inner.acceptor.clone().run(listener));
         if is_reachable(address.ip()) && !inner.advertises.swap(true, Ordering::AcqRel) {
-            bootstrap::publish(&inner.registry, address, &inner.slice).await.map_err(Error::Bootstrap)?;
+            let publish = || bootstrap::publish(&inner.registry, address, &inner.slice);
+            patience::while_unavailable(&inner.front.shutdown, publish).await.map_err(Error::Bootstrap)?;
         }
         Ok(())
     }
