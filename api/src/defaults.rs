@@ -36,6 +36,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(fields),
         ("storage.k8s.io", "StorageClass") => storage::storage_class(fields),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(fields),
+        ("drover.dev", "JoinToken") => cluster::join_token(fields),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => cluster::role_binding(fields),
         ("authentication.k8s.io", "TokenRequest") => cluster::token_request(fields),
         _ => {}

@@ -222,6 +222,7 @@ const SOURCES: &[&str] = &[
     include_str!("../schema/autoscaling.v1.types"),
     include_str!("../schema/coordination.v1.types"),
     include_str!("../schema/discovery.v1.types"),
+    include_str!("../schema/drover.v1alpha1.types"),
     include_str!("../schema/events.v1.types"),
     include_str!("../schema/metrics.v1beta1.types"),
     include_str!("../schema/policy.v1.types"),

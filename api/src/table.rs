@@ -10,6 +10,7 @@ mod age;
 mod cluster;
 mod column;
 mod event;
+mod join;
 mod pod;
 mod rbac;
 mod service;
@@ -64,6 +65,8 @@ fn printer(kind: &Kind) -> Printer {
         ("apps", "ControllerRevision") => workload::CONTROLLER_REVISION,
         ("discovery.k8s.io", "EndpointSlice") => service::ENDPOINT_SLICE,
         ("coordination.k8s.io", "Lease") => cluster::LEASE,
+        ("drover.dev", "JoinToken") => join::TOKEN,
+        ("drover.dev", "NodeKey") => join::NODE_KEY,
         ("policy", "PodDisruptionBudget") => workload::DISRUPTION_BUDGET,
         ("scheduling.k8s.io", "PriorityClass") => cluster::PRIORITY_CLASS,
         ("storage.k8s.io", "StorageClass") => storage::STORAGE_CLASS,

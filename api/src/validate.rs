@@ -14,6 +14,7 @@ mod container;
 mod cursor;
 mod endpoints;
 mod event;
+mod join;
 mod metadata;
 mod node;
 mod pod;
@@ -66,6 +67,8 @@ pub fn update(kind: &Kind, object: &Value, old: &Value) -> Vec<FieldError> {
         ("apps", "ControllerRevision") => workload::controller_revision_update(&root, &old, &mut errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice_update(&root, &old, &mut errors),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class_update(&root, &old, &mut errors),
+        ("drover.dev", "JoinToken") => join::token_update(&root, &old, &mut errors),
+        ("drover.dev", "NodeKey") => join::node_key_update(&root, &old, &mut errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding_update(&root, &old, &mut errors);
         }
@@ -85,6 +88,7 @@ pub fn update_status(kind: &Kind, object: &Value, old: &Value) -> Vec<FieldError
         ("apps", "Deployment") => workload::deployment_status(&root, &old, &mut errors),
         ("apps", "ReplicaSet") => workload::replica_set_status(&root, &mut errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget_status(&root, &mut errors),
+        ("drover.dev", "JoinToken") => join::token_status(&root, &mut errors),
         _ => {}
     }
     errors.into_list()
@@ -112,6 +116,8 @@ fn whole(kind: &Kind, root: &At<'_, '_>, errors: &mut Errors) {
         ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice(root, errors),
         ("coordination.k8s.io", "Lease") => policy::lease(root, errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, errors),
+        ("drover.dev", "JoinToken") => join::token(root, errors),
+        ("drover.dev", "NodeKey") => join::node_key(root, errors),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(root, errors),
         ("storage.k8s.io", "StorageClass") => storage::storage_class(root, errors),
         ("rbac.authorization.k8s.io", "Role") => rbac::role(root, errors),

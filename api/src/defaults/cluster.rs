@@ -1,4 +1,4 @@
-//! Namespaces, Nodes, PriorityClasses, role bindings and token requests.
+//! Namespaces, Nodes, PriorityClasses, join tokens, role bindings and token requests.
 
 use serde_json::{Value, json};
 
@@ -46,6 +46,13 @@ pub(super) fn node(fields: &mut Fields) {
 /// Fills in a PriorityClass.
 pub(super) fn priority_class(fields: &mut Fields) {
     set(fields, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+/// Fills in a JoinToken: it lets one node in.
+pub(super) fn join_token(fields: &mut Fields) {
+    if let Some(spec) = existing(fields, "spec") {
+        set(spec, "maxUses", 1);
+    }
 }
 
 /// Fills in a RoleBinding or ClusterRoleBinding.

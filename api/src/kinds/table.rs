@@ -332,6 +332,28 @@ pub(super) const KINDS: &[Kind] = &[
         ..BASE
     },
     Kind {
+        group: "drover.dev",
+        version: "v1alpha1",
+        kind: "JoinToken",
+        plural: "jointokens",
+        singular: "jointoken",
+        namespaced: false,
+        subresources: &["status"],
+        name_rule: NameRule::DnsLabel,
+        type_name: "drover.v1alpha1.JoinToken",
+        ..BASE
+    },
+    Kind {
+        group: "drover.dev",
+        version: "v1alpha1",
+        kind: "NodeKey",
+        plural: "nodekeys",
+        singular: "nodekey",
+        namespaced: false,
+        type_name: "drover.v1alpha1.NodeKey",
+        ..BASE
+    },
+    Kind {
         group: "events.k8s.io",
         version: "v1",
         kind: "Event",

@@ -156,7 +156,7 @@ fn the_table_has_no_type_that_nothing_refers_to() {
         all().iter().flat_map(|ty| &ty.inlined).map(|(_, id)| id.resolve().openapi_name()).collect();
     let strange: Vec<String> = all()
         .iter()
-        .filter(|ty| !ty.package.name.starts_with("metrics.") && !ty.name.ends_with("List"))
+        .filter(|ty| !["metrics.v1beta1", "drover.v1alpha1"].contains(&ty.package.name) && !ty.name.ends_with("List"))
         .map(Type::openapi_name)
         .filter(|name| !known.contains(name) && !inlined.contains(name))
         .collect();

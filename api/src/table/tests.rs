@@ -231,6 +231,11 @@ fn the_small_kinds_have_their_columns() {
     assert_eq!(line("v1", "ServiceAccount", json!({})), "x  0  60m");
     assert_eq!(line("v1", "Namespace", json!({"status": {"phase": "Active"}})), "x  Active  60m");
     assert_eq!(line("coordination.k8s.io/v1", "Lease", json!({"spec": {"holderIdentity": "h"}})), "x  h  60m");
+    let token = json!({"spec": {"maxUses": 3, "expirationTimestamp": "2026-01-01T00:00:00Z", "description": "web"},
+        "status": {"nodes": [{"name": "n1"}]}});
+    assert_eq!(line("drover.dev/v1alpha1", "JoinToken", token), "x  1/3  2026-01-01T00:00:00Z  web  60m");
+    let key = json!({"spec": {"joinToken": "abc", "revoked": true}});
+    assert_eq!(line("drover.dev/v1alpha1", "NodeKey", key), "x  abc  true  60m");
     assert_eq!(line("scheduling.k8s.io/v1", "PriorityClass", json!({"value": 5})), "x  5  false  60m");
     let binding = json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "namespace": "n", "name": "s"}]});
     assert_eq!(line("rbac.authorization.k8s.io/v1", "RoleBinding", binding), "x  Role/r  60m | u  g  n/s");

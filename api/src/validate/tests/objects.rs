@@ -368,3 +368,53 @@ fn amounts_beyond_any_are_refused() {
         "#]],
     );
 }
+
+#[test]
+fn join_tokens_and_node_keys() {
+    let hash = "0123456789abcdef".repeat(4);
+    let other = "f".repeat(64);
+    check(
+        "drover.dev/v1alpha1",
+        "JoinToken",
+        json!({"spec": {"secretHash": hash, "expirationTimestamp": "2026-01-01T00:00:00Z"}}),
+        expect![[r#""#]],
+    );
+    check(
+        "drover.dev/v1alpha1",
+        "JoinToken",
+        json!({"spec": {"secretHash": "ABC", "maxUses": 0}, "status": {"nodes": [{"name": "A_", "publicKeyHash": ""}]}}),
+        expect![[r#"
+            FieldValueInvalid spec.secretHash: Invalid value: "ABC": must be a SHA-256 as 64 hexadecimal digits in lower case
+            FieldValueRequired spec.expirationTimestamp: Required value: a token must end
+            FieldValueInvalid spec.maxUses: Invalid value: 0: must be between 1 and 1000, inclusive
+            FieldValueInvalid status.nodes[0].name: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            FieldValueRequired status.nodes[0].publicKeyHash: Required value
+        "#]],
+    );
+    check_update(
+        "drover.dev/v1alpha1",
+        "JoinToken",
+        json!({"spec": {"secretHash": hash, "expirationTimestamp": "2026-01-01T00:00:00Z"}}),
+        json!({"spec": {"secretHash": other, "expirationTimestamp": "2026-01-01T00:00:00Z"}}),
+        expect![[r#"
+            FieldValueInvalid spec.secretHash: Invalid value: "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff": field is immutable
+        "#]],
+    );
+    check(
+        "drover.dev/v1alpha1",
+        "NodeKey",
+        json!({"spec": {}}),
+        expect![[r#"
+        FieldValueRequired spec.publicKeyHash: Required value
+    "#]],
+    );
+    check_update(
+        "drover.dev/v1alpha1",
+        "NodeKey",
+        json!({"spec": {"publicKeyHash": hash}}),
+        json!({"spec": {"publicKeyHash": other, "revoked": true}}),
+        expect![[r#"
+            FieldValueInvalid spec.publicKeyHash: Invalid value: "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff": field is immutable
+        "#]],
+    );
+}
