@@ -16,6 +16,7 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod health;
+mod join;
 mod metrics;
 mod objects;
 pub mod pki;

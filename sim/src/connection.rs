@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     faults::Part,
     link::Link,
+    schedule::NODES_MAX,
     transport::Broken,
     wire::{Life, Wire},
 };
@@ -39,19 +40,34 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// The keys of all simulated clusters: made once a process, because they decide nothing.
 struct Keys {
     pki: Arc<Pki>,
+    nodes: Vec<(String, Identity)>,
     _directory: tempfile::TempDir,
 }
 
 /// Returns the keys of the simulated server.
 pub(crate) fn pki() -> Arc<Pki> {
+    Arc::clone(&keys().pki)
+}
+
+/// The names of the nodes with the keys that their hosts have.
+pub(crate) fn nodes() -> &'static [(String, Identity)] {
+    &keys().nodes
+}
+
+fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| {
+    KEYS.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a temporary folder can be made");
         let names = server_names([]);
         let pki = Pki::open(&directory.path().join("pki"), &names, SystemTime::now()).expect("keys can be made");
-        Keys { pki: Arc::new(pki), _directory: directory }
-    });
-    Arc::clone(&keys.pki)
+        let node = |index| {
+            let name = format!("n{index}");
+            let identity = pki.issue_node_certificate(&name, SystemTime::now());
+            (name, identity.expect("the names of simulated nodes can stand in a certificate"))
+        };
+        let nodes = (0..NODES_MAX).map(node).collect();
+        Keys { pki: Arc::new(pki), nodes, _directory: directory }
+    })
 }
 
 /// One life's connection to whichever server answers; made anew when it breaks.
@@ -152,11 +168,10 @@ fn absolute(mut request: Request<ClientBody>) -> Request<ClientBody> {
 fn tls_of(part: Part) -> ClientConfig {
     let pki = pki();
     let identity = match part {
-        Part::Agent(node) => pki.issue_node_certificate(&format!("n{node}"), SystemTime::now()),
-        Part::Server | Part::Controllers(_) | Part::User => Ok(pki.admin().clone()),
+        Part::Agent(node) => &nodes()[node].1,
+        Part::Server | Part::Controllers(_) | Part::User => pki.admin(),
     };
-    client_config(pki.ca_pem(), &identity.expect("the names of simulated nodes can stand in a certificate"))
-        .expect("our own keys are good")
+    client_config(pki.ca_pem(), identity).expect("our own keys are good")
 }
 
 fn client_config(ca_pem: &str, identity: &Identity) -> Result<ClientConfig, Box<dyn std::error::Error>> {

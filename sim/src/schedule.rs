@@ -9,6 +9,8 @@ use crate::{
     user::{Action, action},
 };
 
+/// The most nodes of a run.
+pub(crate) const NODES_MAX: u64 = 4;
 /// Faults a run has at least.
 const FAULTS_MIN: u64 = 10;
 const FAULTS_MAX: u64 = 18;
@@ -53,7 +55,7 @@ impl Schedule {
     /// Draws the plan of a seed.
     pub fn of_seed(seed: u64) -> Self {
         let chance = Chance::new(seed).fork("schedule");
-        let nodes = usize::try_from(chance.between(2, 4)).unwrap_or(3);
+        let nodes = usize::try_from(chance.between(2, NODES_MAX)).unwrap_or(3);
         let span = chance.between(SPAN_MIN_MS, SPAN_MAX_MS);
         let at = |chance: &Chance| Duration::from_millis(chance.below(span));
         let mut events = Vec::new();

@@ -119,7 +119,7 @@ async fn the_report_holds_facts_and_only_an_administrator_gets_it() {
     assert_eq!(report["audit"]["enabled"], true);
     assert_eq!(report["tlsVersions"], json!(["1.3"]));
     assert_eq!(report["sealing"]["plain"], 0);
-    let node = server.handle.issue_node_certificate("n1").unwrap();
+    let node = server.handle.issue_node_certificate("n1").await.unwrap();
     for path in ["/drover/v1/security-report", "/drover/v1/sealing"] {
         assert_eq!(server.get(Some(&node), path).await.code, 403);
         assert_eq!(server.get(None, path).await.code, 401);

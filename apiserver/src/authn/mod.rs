@@ -14,28 +14,33 @@ use crate::{front::unauthorized, request::User};
 /// Checks a bearer token; `None` for one that is not valid.
 pub(crate) type TokenCheck = Box<dyn Fn(&str) -> Option<User> + Send + Sync>;
 
+/// Whether the user of a client certificate is still who the certificate says.
+pub(crate) type CertificateCheck = Box<dyn Fn(&User) -> bool + Send + Sync>;
+
 /// Finds out who asks.
 pub(crate) struct Authenticator {
     tokens: TokenCheck,
+    certificates: CertificateCheck,
 }
 
 impl Authenticator {
-    /// Builds an authenticator that checks bearer tokens with `tokens`.
-    pub(crate) fn new(tokens: TokenCheck) -> Self {
-        Self { tokens }
+    /// Builds an authenticator that checks bearer tokens with `tokens` and the users of client certificates, which the
+    /// transport has verified, with `certificates`.
+    pub(crate) fn new(tokens: TokenCheck, certificates: CertificateCheck) -> Self {
+        Self { tokens, certificates }
     }
 
     /// Returns the user of a request; `None` when it carries no credential at all.
     ///
     /// # Errors
-    /// 401 for a token that is not valid, or an `Authorization` of another scheme.
+    /// 401 for a certificate or token that is not valid, or an `Authorization` of another scheme.
     pub(crate) fn authenticate(
         &self,
         certificate: Option<&User>,
         headers: &HeaderMap,
     ) -> Result<Option<User>, ApiError> {
         if let Some(user) = certificate {
-            return Ok(Some(user.clone()));
+            return if (self.certificates)(user) { Ok(Some(user.clone())) } else { Err(unauthorized()) };
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };

@@ -87,7 +87,7 @@ async fn a_malformed_fence_is_refused_and_only_the_mighty_may_raise_one() {
         request.headers_mut().insert("drover-fence", HeaderValue::from_static(value));
         assert_eq!(server.send(Some(&admin), request).await.code, 400, "{value}");
     }
-    let node = server.handle.issue_node_certificate("n1").unwrap();
+    let node = server.handle.issue_node_certificate("n1").await.unwrap();
     assert_eq!(server.post(Some(&node), "/drover/v1/fences/controllers", &json!({})).await.code, 403);
     assert_eq!(server.post(None, "/drover/v1/fences/controllers", &json!({})).await.code, 401);
     assert_eq!(server.post(Some(&admin), "/drover/v1/fences/..%2fx", &json!({})).await.code, 400);

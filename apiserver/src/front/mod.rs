@@ -36,6 +36,7 @@ use crate::{
     discovery::Discovery,
     fence,
     health::Health,
+    join::Joins,
     metrics::{Requests, Usage},
     reach,
     registry::Registry,
@@ -90,6 +91,8 @@ pub(crate) struct Front {
     pub(crate) shutdown: CancellationToken,
     pub(crate) audit: Audit,
     pub(crate) administration: Administration,
+    /// Lets nodes in; `None` for a server without keys.
+    pub(crate) joins: Option<Arc<Joins>>,
 }
 
 impl Front {
@@ -131,6 +134,11 @@ impl Front {
         info: &Result<RequestInfo, ApiError>,
         request: Request,
     ) -> Result<Response, ApiError> {
+        if let (Ok(info), Some(joins)) = (info, &self.joins)
+            && Joins::serves(info)
+        {
+            return self.answer_joining(joins, trail, request).await;
+        }
         let (parts, body) = request.into_parts();
         if matches!(caller, Caller::Connection(_)) {
             message::check(&parts)?;
@@ -150,6 +158,13 @@ impl Front {
         }
         let seat = self.fairness.enter(caller, &identity, &info).await?;
         Ok(seat.hold(self.answer_authorized(caller, identity.acting, info, request).await?))
+    }
+
+    /// Who joins has no identity yet: [`Joins`] finds out, from the token or the key, and tells the audit log.
+    async fn answer_joining(&self, joins: &Joins, trail: &Trail, request: Request) -> Result<Response, ApiError> {
+        let identified = |user: &User| trail.identified(user, None);
+        let answer = Box::pin(joins.answer(request, &identified));
+        tokio::time::timeout(REQUEST_TIMEOUT, answer).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Health and version are constants and tell nothing about the cluster; all else needs a name, even a request that

@@ -7,11 +7,11 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{Error, LEAF_LIFE, ServerNames, files, identity::Facts};
+use super::{Error, ServerNames, files, identity::Facts};
 
 const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 const CA_NAME: &str = "drover-ca";
@@ -27,6 +27,15 @@ pub struct Identity {
     pub key_pem: String,
 }
 
+impl Identity {
+    /// The hash by which the key is known to the cluster; empty when the certificate is none.
+    pub(crate) fn key_hash(&self) -> String {
+        let facts = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok();
+        let facts = facts.and_then(|der| Facts::read(&der));
+        facts.map(|facts| crate::join::hash_of_key(&facts.public_key)).unwrap_or_default()
+    }
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Identity").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
@@ -39,6 +48,7 @@ pub(super) struct Leaf<'a> {
     pub(super) common_name: &'a str,
     pub(super) organization: Option<&'a str>,
     pub(super) server: Option<&'a ServerNames>,
+    pub(super) life: Duration,
 }
 
 #[derive(Debug)]
@@ -87,6 +97,12 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = leaf_params(leaf, now).map_err(failed)?.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Makes a certificate for a key that somebody else has.
+    pub(super) fn sign(&self, leaf: &Leaf<'_>, key: &impl PublicKeyData, now: SystemTime) -> Result<String, Error> {
+        let failed = |source| issue_error(leaf.common_name, source);
+        Ok(leaf_params(leaf, now).map_err(failed)?.signed_by(key, &self.issuer).map_err(failed)?.pem())
     }
 
     /// Keeps `<file>.crt` and `<file>.key` when they are ours, fresh and cover the leaf; else replaces both.
@@ -154,7 +170,7 @@ fn leaf_params(leaf: &Leaf<'_>, now: SystemTime) -> Result<CertificateParams, rc
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - CLOCK_SLACK).into();
-    params.not_after = (now + LEAF_LIFE).into();
+    params.not_after = (now + leaf.life).into();
     params.extended_key_usages = match leaf.server {
         Some(_) => vec![ExtendedKeyUsagePurpose::ServerAuth],
         None => vec![ExtendedKeyUsagePurpose::ClientAuth],

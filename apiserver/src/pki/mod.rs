@@ -31,7 +31,8 @@ pub use server::ServerNames;
 const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// User name and group of `admin.kubeconfig`.
-const ADMIN: Leaf<'static> = Leaf { common_name: "drover-admin", organization: Some("system:masters"), server: None };
+const ADMIN: Leaf<'static> =
+    Leaf { common_name: "drover-admin", organization: Some("system:masters"), server: None, life: LEAF_LIFE };
 
 /// The opened key store.
 pub struct Pki {
@@ -139,14 +140,27 @@ impl Pki {
         self.server.renew(&self.dir, &self.authority, names, now)
     }
 
-    /// Issues a client certificate for the agent on `node`: CN=`system:node:<node>`, O=`system:nodes`, one year.
+    /// Issues a key and a client certificate for the agent on `node`: CN=`system:node:<node>`, O=`system:nodes`, one year.
     ///
     /// # Errors
     /// [`Error::Issue`] when the name cannot stand in a certificate.
     pub fn issue_node_certificate(&self, node: &str, now: SystemTime) -> Result<Identity, Error> {
         let common_name = format!("system:node:{node}");
-        let leaf = Leaf { common_name: &common_name, organization: Some("system:nodes"), server: None };
-        self.authority.issue(&leaf, now)
+        self.authority.issue(&node_leaf(&common_name, LEAF_LIFE), now)
+    }
+
+    /// Signs a client certificate in PEM for the agent on `node`, which has the key.
+    ///
+    /// # Errors
+    /// [`Error::Issue`] when the name cannot stand in a certificate.
+    pub(crate) fn sign_node_certificate(
+        &self,
+        node: &str,
+        key: &impl rcgen::PublicKeyData,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<String, Error> {
+        self.authority.sign(&node_leaf(&format!("system:node:{node}"), life), key, now)
     }
 
     /// Issues the client certificate with which server `id` asks other servers.
@@ -155,7 +169,12 @@ impl Pki {
     /// [`Error::Issue`].
     pub(crate) fn issue_server_client(&self, id: &str, now: SystemTime) -> Result<Identity, Error> {
         let common_name = format!("system:drover:server:{id}");
-        let leaf = Leaf { common_name: &common_name, organization: Some("system:drover:servers"), server: None };
+        let leaf = Leaf {
+            common_name: &common_name,
+            organization: Some("system:drover:servers"),
+            server: None,
+            life: LEAF_LIFE,
+        };
         self.authority.issue(&leaf, now)
     }
 
@@ -187,6 +206,10 @@ impl Pki {
         });
         files::write_atomic(path, text.as_bytes(), 0o600)
     }
+}
+
+fn node_leaf(common_name: &str, life: Duration) -> Leaf<'_> {
+    Leaf { common_name, organization: Some("system:nodes"), server: None, life }
 }
 
 /// Builds the names of a server's certificate from what it listens on and advertises.

@@ -16,7 +16,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
-    Error,
+    Error, LEAF_LIFE,
     authority::{Authority, Identity, Leaf},
     identity::Facts,
 };
@@ -89,7 +89,7 @@ impl ResolvesServerCert for ServerCertificate {
 }
 
 fn ensure(dir: &Path, authority: &Authority, names: &ServerNames, now: SystemTime) -> Result<Arc<CertifiedKey>, Error> {
-    let leaf = Leaf { common_name: "drover-apiserver", organization: None, server: Some(names) };
+    let leaf = Leaf { common_name: "drover-apiserver", organization: None, server: Some(names), life: LEAF_LIFE };
     let Identity { certificate_pem, key_pem } = authority.ensure_leaf(dir, "server", &leaf, now)?;
     let damaged = |why| Error::Damaged { path: dir.join("server.crt"), why };
     let certificate =

@@ -70,7 +70,7 @@ async fn impersonation_needs_the_right_and_then_counts_everywhere() {
     assert_eq!(info["username"], "u", "{}", answer.text());
     assert_eq!(info["groups"], json!(["g", "system:authenticated"]));
     assert_eq!(info["extra"], json!({"scopes": ["s"]}));
-    let node = server.handle.issue_node_certificate("n1").unwrap();
+    let node = server.handle.issue_node_certificate("n1").await.unwrap();
     let refused = server.send(Some(&node), request(&as_u)).await;
     assert_eq!(refused.code, 403);
     assert!(refused.text().contains("cannot impersonate resource \\\"users\\\""), "{}", refused.text());

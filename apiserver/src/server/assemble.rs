@@ -13,6 +13,7 @@ use crate::{
     discovery::Discovery,
     front::{Fairness, Front, Identities},
     health::Health,
+    join::{self, Joins},
     metrics::{Requests, Usage},
     objects::Objects,
     registry::{Environment, Registry},
@@ -39,6 +40,8 @@ pub(super) struct Parts<'a> {
     pub(super) shutdown: &'a CancellationToken,
     pub(super) audit: Audit,
     pub(super) administration: Administration,
+    /// Lets nodes in; `None` for a server without keys.
+    pub(super) joins: Option<Arc<Joins>>,
 }
 
 /// Puts the front together from its parts.
@@ -56,6 +59,7 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         shutdown,
         audit,
         administration,
+        joins,
     } = parts;
     let restores = Restores {
         gate: Arc::clone(gate),
@@ -67,9 +71,12 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
     let state = Arc::new(rest::State { registry: Arc::clone(registry) });
     let tokens = Arc::new(tokens);
     let authorizer = Arc::new(Authorizer::new(Arc::clone(&objects)));
-    let checker = Arc::clone(&tokens);
+    let (checker, registered) = (Arc::clone(&tokens), Arc::clone(registry));
     let identities = Arc::new(Identities {
-        authenticator: Authenticator::new(Box::new(move |token| checker.authenticate(token))),
+        authenticator: Authenticator::new(
+            Box::new(move |token| checker.authenticate(token)),
+            Box::new(move |user| join::is_registered(&registered, user)),
+        ),
         authorizer: Arc::clone(&authorizer),
     });
     Front {
@@ -94,5 +101,6 @@ pub(super) fn build_front(parts: Parts<'_>) -> Front {
         shutdown: shutdown.clone(),
         audit,
         administration,
+        joins,
     }
 }

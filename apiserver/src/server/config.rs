@@ -5,12 +5,17 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use drover_store::Backend;
 use tokio::net::TcpListener;
 
 use crate::audit::Sink;
+
+/// Life of a node's certificate: a day, as the security guides ask for. A node that was off for longer comes back by its
+/// key.
+const NODE_CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How to start a server.
 #[derive(Debug)]
@@ -23,6 +28,10 @@ pub struct Config {
     pub advertise_address: Option<IpAddr>,
     /// Network of Service addresses, for example `10.96.0.0/16`.
     pub service_cidr: String,
+    /// Network of pod addresses, for example `10.128.0.0/9`: nodes that join are told.
+    pub cluster_cidr: String,
+    /// Life of the certificates of nodes that join. They renew it at two thirds.
+    pub node_certificate_life: Duration,
     /// Ports that Services may take on nodes.
     pub node_port_range: RangeInclusive<u16>,
     /// Where objects are kept.
@@ -45,6 +54,8 @@ impl Config {
             listeners,
             advertise_address: None,
             service_cidr: "10.96.0.0/16".to_owned(),
+            cluster_cidr: "10.128.0.0/9".to_owned(),
+            node_certificate_life: NODE_CERTIFICATE_LIFE,
             node_port_range: 30000..=32767,
             backend,
             store: "memory",

@@ -22,6 +22,7 @@ use crate::{
     audit::Audit,
     bootstrap::BuiltIn,
     front::Front,
+    join::{JoinConfig, Joins},
     registry::{Environment, Registry},
     restore,
     tokens::Tokens,
@@ -49,6 +50,8 @@ pub(super) struct CoreConfig {
     pub(super) slice: String,
     /// This server's place among others on the same store.
     pub(super) sharing: Option<Sharing>,
+    /// What nodes that join are told; `None` for a server without keys.
+    pub(super) join: Option<JoinConfig>,
 }
 
 /// A server's inside. The registry outlives the doors, so that writes in flight at the end are answered.
@@ -56,6 +59,7 @@ pub(super) struct Core {
     pub(super) front: Arc<Front>,
     pub(super) registry: Arc<Registry>,
     pub(super) tunnels: Arc<Tunnels>,
+    pub(super) joins: Option<Arc<Joins>>,
     pub(super) tasks: TaskTracker,
     pub(super) registry_tasks: Vec<JoinHandle<()>>,
     /// Ends the registry.
@@ -78,6 +82,7 @@ impl Core {
             cluster_name,
             slice,
             sharing,
+            join,
         } = config;
         let api_service = settings.first_address();
         let backstage = CancellationToken::new();
@@ -96,6 +101,7 @@ impl Core {
         let tunnels = Tunnels::new(tasks.clone(), shutdown.clone());
         let tokens =
             Tokens::new(&token_key_pem, registry.clone(), Arc::clone(&environment), &url).map_err(Error::TokenKey)?;
+        let joins = join.map(|config| Arc::new(Joins::new(Arc::clone(&registry), config)));
         let parts = Parts {
             url: &url,
             environment: &environment,
@@ -109,6 +115,7 @@ impl Core {
             shutdown,
             audit,
             administration,
+            joins: joins.clone(),
         };
         let front = Arc::new(build_front(parts));
         registry.set_authorizer(&front.authorizer);
@@ -118,6 +125,6 @@ impl Core {
             front.health.set_store(sharing.reach());
             registry_tasks.extend(sharing.begin(&registry, &backstage).await.map_err(Error::Store)?);
         }
-        Ok(Self { front, registry, tunnels, tasks, registry_tasks, backstage: guard })
+        Ok(Self { front, registry, tunnels, joins, tasks, registry_tasks, backstage: guard })
     }
 }

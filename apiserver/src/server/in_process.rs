@@ -1,6 +1,6 @@
 //! A server without sockets of its own: for simulations, and for tests that bring their own transport.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drover_store::Backend;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,12 +17,16 @@ use crate::{
     admission::Settings,
     audit::Audit,
     bootstrap,
-    pki::Pki,
+    join::JoinConfig,
+    pki::{Identity, Pki},
     registry::{Environment, Registry},
     request::User,
     restore,
     tunnel::Tunnels,
 };
+
+/// Name of the cluster of a server within a process.
+const CLUSTER: &str = "drover";
 
 /// What a server within a process is built from.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl InProcess {
         let InProcessConfig { backend, environment, settings, token_key_pem, pki } = config;
         let url = "https://drover.invalid:6443".to_owned();
         let (audit, administration) = (Audit::off(), Administration::default());
-        let cluster_name = "drover".to_owned();
+        let cluster_name = CLUSTER.to_owned();
         let opened = restore::open(backend, None, &cluster_name, Arc::clone(&environment)).await;
         let opened = opened.map_err(|error| Error::Restore(Box::new(error)))?;
         let core = CoreConfig {
@@ -76,6 +80,13 @@ impl InProcess {
             cluster_name,
             slice: bootstrap::slice_name(None),
             sharing: None,
+            join: pki.as_ref().map(|pki| JoinConfig {
+                pki: Arc::clone(pki),
+                cluster_name: CLUSTER.to_owned(),
+                cluster_cidr: String::new(),
+                service_cidr: String::new(),
+                certificate_life: Duration::from_secs(24 * 3600),
+            }),
         };
         let core = Core::start(core, &shutdown).await?;
         let acceptor = match pki {
@@ -93,6 +104,17 @@ impl InProcess {
     /// Returns the transport for a component that acts as `user`.
     pub fn local_service(&self, user: User) -> LocalService {
         LocalService::new(Arc::clone(&self.core.front), user)
+    }
+
+    /// Lets the key of a node's certificate in.
+    ///
+    /// # Errors
+    /// [`Error::Bootstrap`] when the node has another key, or the store cannot be written.
+    pub async fn let_in(&self, node: &str, identity: &Identity) -> Result<(), Error> {
+        match &self.core.joins {
+            Some(joins) => joins.vouch(node, &identity.key_hash()).await.map_err(Error::Bootstrap),
+            None => Ok(()),
+        }
     }
 
     /// Serves one connection that somebody else accepted; it must speak TLS. Without keys it is closed at once.

@@ -46,6 +46,7 @@ use crate::{
     admission::Settings,
     bootstrap,
     front::Front,
+    join::{JoinConfig, Joins},
     pki::{self, Pki, ServerNames},
     registry::{Environment as _, Registry, System},
     request::User,
@@ -118,6 +119,7 @@ pub struct Handle {
 struct Inner {
     front: Arc<Front>,
     registry: Arc<Registry>,
+    joins: Option<Arc<Joins>>,
     pki: Arc<Pki>,
     names: Mutex<ServerNames>,
     acceptor: Acceptor,
@@ -167,9 +169,16 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
         opened,
         slice: slice.clone(),
         sharing,
+        join: Some(JoinConfig {
+            pki: Arc::clone(&pki),
+            cluster_name: config.cluster_name.clone(),
+            cluster_cidr: config.cluster_cidr.clone(),
+            service_cidr: config.service_cidr.clone(),
+            certificate_life: config.node_certificate_life,
+        }),
     };
     let core = Core::start(core, &shutdown).await?;
-    let Core { front, registry, tunnels, tasks, mut registry_tasks, backstage } = core;
+    let Core { front, registry, tunnels, joins, tasks, mut registry_tasks, backstage } = core;
     registry_tasks.extend(rear_tasks);
     let abort = CancellationToken::new();
     let acceptor = Acceptor::new(tls, Arc::clone(&front), tasks.clone(), shutdown.clone(), abort.clone());
@@ -178,7 +187,7 @@ pub async fn start(mut config: Config, shutdown: CancellationToken) -> Result<Ha
     let ca_pem = pki.ca_pem().to_owned();
     let advertises = AtomicBool::new(plan.advertised.is_some());
     let names = Mutex::new(plan.names);
-    let inner = Arc::new(Inner { front, registry, pki, names, acceptor, tasks, advertises, slice });
+    let inner = Arc::new(Inner { front, registry, joins, pki, names, acceptor, tasks, advertises, slice });
     for listener in config.listeners {
         inner.tasks.spawn(inner.acceptor.clone().run(listener));
     }
@@ -219,12 +228,16 @@ impl Handle {
         Ok(())
     }
 
-    /// Issues a client certificate for the agent of a node.
+    /// Makes a key and a client certificate for the agent of a node, and lets the key in.
     ///
     /// # Errors
-    /// [`Error::Pki`] when the name cannot stand in a certificate.
-    pub fn issue_node_certificate(&self, node: &str) -> Result<pki::Identity, Error> {
-        self.inner.pki.issue_node_certificate(node, SystemTime::now()).map_err(Error::Pki)
+    /// [`Error::Pki`] when the name cannot stand in a certificate, [`Error::Bootstrap`] when the node has another key.
+    pub async fn issue_node_certificate(&self, node: &str) -> Result<pki::Identity, Error> {
+        let identity = self.inner.pki.issue_node_certificate(node, SystemTime::now()).map_err(Error::Pki)?;
+        if let Some(joins) = &self.inner.joins {
+            joins.vouch(node, &identity.key_hash()).await.map_err(Error::Bootstrap)?;
+        }
+        Ok(identity)
     }
 
     /// Returns the registry.

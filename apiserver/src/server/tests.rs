@@ -55,7 +55,7 @@ async fn the_administrators_kubeconfig_opens_the_door() {
 #[tokio::test]
 async fn refusals_are_worded_as_kubernetes_words_them() {
     let server = TestServer::start().await;
-    let (admin, node) = (server.admin(), server.handle.issue_node_certificate("n1").unwrap());
+    let (admin, node) = (server.admin(), server.handle.issue_node_certificate("n1").await.unwrap());
     let answer = server.get(Some(&node), "/api/v1/namespaces/y/secrets").await;
     assert_eq!(answer.code, 403);
     let status = answer.json();

@@ -152,7 +152,7 @@ async fn an_agent_is_reached_through_whichever_server_is_asked() {
 #[tokio::test]
 async fn nobody_but_a_server_is_answered_where_servers_talk() {
     let first = TestServer::start_with(tempfile::tempdir().unwrap(), store(), true).await.unwrap();
-    let (admin, node) = (first.admin(), first.handle.issue_node_certificate("n1").unwrap());
+    let (admin, node) = (first.admin(), first.handle.issue_node_certificate("n1").await.unwrap());
     for path in ["/drover/peer/v1/ping", "/drover/peer/v1/nodes/n1", "/drover/peer/v1/nodes/n1/agent/v1/stats"] {
         assert_eq!(first.get(Some(&admin), path).await.code, 403, "{path}");
         assert_eq!(first.get(Some(&node), path).await.code, 403, "{path}");

@@ -173,15 +173,16 @@ async fn orders_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn a_node_gets_tokens_for_its_own_pods_only() {
     let world = World::start().await;
-    let order = async |node: &str, spec: Value| {
-        let identity = world.server.handle.issue_node_certificate(node).unwrap();
+    let [n1, n2] = [world.server.handle.issue_node_certificate("n1"), world.server.handle.issue_node_certificate("n2")];
+    let (n1, n2) = (n1.await.unwrap(), n2.await.unwrap());
+    let order = async |identity, spec: Value| {
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
-        world.server.post(Some(&identity), "/api/v1/namespaces/default/serviceaccounts/bot/token", &body).await.code
+        world.server.post(Some(identity), "/api/v1/namespaces/default/serviceaccounts/bot/token", &body).await.code
     };
     let bound = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}});
-    assert_eq!(order("n1", bound.clone()).await, 201);
-    assert_eq!(order("n1", json!({})).await, 403, "never unbound");
-    assert_eq!(order("n2", bound).await, 403);
+    assert_eq!(order(&n1, bound.clone()).await, 201);
+    assert_eq!(order(&n1, json!({})).await, 403, "never unbound");
+    assert_eq!(order(&n2, bound).await, 403);
     world.server.stop().await;
 }
 

@@ -71,7 +71,7 @@ async fn an_agent_that_hangs_up_is_forgotten() {
 #[tokio::test]
 async fn an_agent_dials_in_over_tls_and_only_for_its_own_node() {
     let server = TestServer::start().await;
-    let identity = server.handle.issue_node_certificate("n1").unwrap();
+    let identity = server.handle.issue_node_certificate("n1").await.unwrap();
     let dial = async |node: &str| {
         let stream = server.connect(Some(&identity), "http/1.1").await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drover_apiserver::{InProcess, InProcessConfig, admission::Settings, registry::Environment};
+use drover_apiserver::{Error, InProcess, InProcessConfig, admission::Settings, registry::Environment};
 use drover_store::Backend;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -64,10 +64,24 @@ pub(super) async fn start_server(host: &ServerBox, wire: &Wire, shutdown: Cancel
             token_key_pem: TOKEN_KEY.to_owned(),
             pki: wire.is_full().then(connection::pki),
         };
-        match InProcess::start(config, shutdown.clone()).await {
+        let started = match InProcess::start(config, shutdown.clone()).await {
+            Ok(server) => let_nodes_in(&server, wire).await.map(|()| server),
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(server) => return wire.serve(Arc::new(server), life),
             Err(error) => tracing::debug!(%error, "the server cannot start yet"),
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Where agents come over TLS, the cluster must know their keys.
+async fn let_nodes_in(server: &InProcess, wire: &Wire) -> Result<(), Error> {
+    if wire.is_full() {
+        for (name, identity) in connection::nodes() {
+            server.let_in(name, identity).await?;
+        }
+    }
+    Ok(())
 }

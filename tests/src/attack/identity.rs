@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use sha2::{Digest as _, Sha256};
 
 /// A certificate and its key, PEM.
 #[derive(Debug, Clone)]
@@ -16,6 +17,17 @@ pub struct Identity {
     pub certificate_pem: String,
     /// The key.
     pub key_pem: String,
+}
+
+impl Identity {
+    /// Returns the hash by which a cluster knows the key.
+    ///
+    /// # Errors
+    /// When the key is none.
+    pub fn key_hash(&self) -> Result<String> {
+        let key = KeyPair::from_pem(&self.key_pem)?;
+        Ok(Sha256::digest(key.public_key_raw()).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 /// What a certificate is to say.

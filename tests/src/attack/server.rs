@@ -136,7 +136,7 @@ impl Server {
         Ok(match kind {
             "anonymous" => (None, None),
             "admin" => (Some(self.identity("drover-admin", &["system:masters"])?), None),
-            "node" => (Some(self.identity(&format!("system:node:{rest}"), &["system:nodes"])?), None),
+            "node" => (Some(self.node(rest).await?), None),
             "user" => {
                 let mut words = rest.split(',');
                 let name = words.next().unwrap_or_default();
@@ -145,6 +145,23 @@ impl Server {
             "account" => (None, Some(self.token(rest).await?)),
             other => bail!("there is no role {other:?}"),
         })
+    }
+
+    /// A node that has joined: its certificate, and its key among the cluster's.
+    async fn node(&self, name: &str) -> Result<Identity> {
+        let known = self.identities.lock().expect("no test panics while it holds this").contains_key(&joined(name));
+        let identity = self.identity(&format!("system:node:{name}"), &["system:nodes"])?;
+        if !known {
+            let key = json!({
+                "apiVersion": "drover.dev/v1alpha1", "kind": "NodeKey", "metadata": {"name": name},
+                "spec": {"publicKeyHash": identity.key_hash()?},
+            });
+            let answer = Box::pin(self.send("admin", "POST", "/apis/drover.dev/v1alpha1/nodekeys", Some(&key))).await?;
+            ensure!([201, 409].contains(&answer.code), "{}", answer.text());
+            let mut identities = self.identities.lock().expect("no test panics while it holds this");
+            identities.insert(joined(name), identity.clone());
+        }
+        Ok(identity)
     }
 
     async fn token(&self, account: &str) -> Result<String> {
@@ -256,4 +273,8 @@ fn collection(object: &Value) -> Result<String> {
         }
         false => format!("{root}/{}", found.plural),
     })
+}
+
+fn joined(node: &str) -> String {
+    format!("{node} has joined")
 }
