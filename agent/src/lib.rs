@@ -19,6 +19,7 @@ pub mod status;
 pub mod pod;
 pub mod probes;
 
+pub mod join;
 pub mod node;
 
 pub mod dns;

@@ -114,6 +114,8 @@ pub(crate) enum Command {
     Audit(audit::Args),
     /// Look after the keys that Secrets are sealed with at rest
     Sealing(sealing::Args),
+    /// Make, list and revoke the tokens with which hosts join as nodes
+    Token(token::Args),
     /// Write a backup of the cluster into a file
     Backup(backup::Args),
     /// Restore the cluster from a backup
@@ -160,6 +162,7 @@ impl Command {
             Command::Drain(args) => node::drain(args, ctx).await,
             Command::Audit(args) => audit::run(args, ctx).await,
             Command::Sealing(args) => sealing::run(args, ctx).await,
+            Command::Token(args) => token::run(args, ctx).await,
             Command::Backup(args) => backup::run(args, ctx).await,
             Command::Restore(args) => restore::run(args, ctx).await,
             Command::Create(args) => create::run(args, ctx).await,

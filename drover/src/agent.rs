@@ -1,9 +1,21 @@
-//! Wiring of the agent on this host, inside the server's process.
+//! Wiring of the agent of this host: inside a server's process, or of a cluster elsewhere.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
-use drover_agent::{UninstallConfig, network::Cidr, streams::InProcessDialer};
+use drover_agent::{
+    UninstallConfig,
+    chance::Chance,
+    join::{JoinOptions, Membership, Trust},
+    network::Cidr,
+    seams::TunnelDialer,
+    streams::InProcessDialer,
+};
 use drover_apiserver::{Handle, request::User, tunnel::Tunnels};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -27,31 +39,95 @@ pub(crate) fn spawn(
     let tunnels = Arc::clone(&running.handle.tunnels);
     let (gateway_tx, gateway_rx) = watch::channel(None);
     tasks.spawn(serve_pods(Arc::clone(&running.handle), gateway_rx, shutdown.clone()));
-    let config = drover_agent::Config {
-        client: server::client(running, user),
-        address: options.node.node_ip,
-        labels: options.node.node_labels.iter().cloned().collect::<BTreeMap<_, _>>(),
-        docker_endpoint: options.node.docker.clone(),
-        data_dir: options.server.data_dir.clone(),
-        run_dir: run_dir(&options.node),
-        links_dir: PathBuf::from(RUN_DIR).join("containers"),
-        cluster_name: running.cluster_name.clone(),
-        network_mode: options.node.network_mode,
-        bridge: options.node.bridge.clone(),
-        table: options.node.bridge.clone(),
+    let cluster = Cluster {
+        name: running.cluster_name.clone(),
         cluster_cidr: cidr(&options.server.cluster_cidr, "--cluster-cidr")?,
         service_cidr: cidr(&options.server.service_cidr, "--service-cidr")?,
-        wrapper: wrapper()?,
-        wrapper_target: PathBuf::from(WRAPPER_TARGET),
+    };
+    let config = drover_agent::Config {
         network_ready: Arc::new(move |gateway| {
             gateway_tx.send_replace(Some(gateway));
         }),
-        tunnel: Arc::new(InProcessDialer::new(accept_into(tunnels, node_name.clone()))),
-        node_name,
+        ..config(
+            &options.node,
+            (&options.server.data_dir, node_name.clone()),
+            cluster,
+            server::client(running, user),
+            Arc::new(InProcessDialer::new(accept_into(tunnels, node_name))),
+        )?
     };
     let shutdown = shutdown.clone();
     tasks.spawn(async move { Ok(drover_agent::run(config, shutdown).await?) });
     Ok(())
+}
+
+/// Runs the agent of a cluster elsewhere.
+pub(crate) async fn run(options: cli::Agent, shutdown: CancellationToken) -> Result<()> {
+    data_dir::ensure(&options.data_dir)?;
+    let _lock = data_dir::lock(&options.data_dir)?;
+    let trust = match (options.ca_pin, &options.ca_file) {
+        (Some(pin), _) => Some(pin),
+        (None, Some(path)) => Some(Trust::of_file(path)?),
+        (None, None) => None,
+    };
+    let node_name = node_name(&options.node)?;
+    let join = JoinOptions {
+        servers: options.servers,
+        token: options.token,
+        trust,
+        node_name: node_name.clone(),
+        cluster_name: options.cluster_name,
+        data_dir: options.data_dir.clone(),
+    };
+    let Some(member) = drover_agent::join::join(join, &Chance::System, &shutdown).await? else { return Ok(()) };
+    let Membership { cluster_name, cluster_cidr, service_cidr, .. } = &member.membership;
+    let cluster = Cluster {
+        name: data_dir::cluster_name(&options.data_dir, Some(cluster_name), None)?,
+        cluster_cidr: cidr(cluster_cidr, "the cluster's network")?,
+        service_cidr: cidr(service_cidr, "the cluster's network of Services")?,
+    };
+    tracing::info!(node.name = node_name, cluster.name = cluster.name, "node of the cluster");
+    let place = (&*options.data_dir, node_name);
+    let config = config(&options.node, place, cluster, member.client()?, Arc::new(member.tunnel()?))?;
+    let renewing = tokio::spawn(member.stay(Chance::System, shutdown.clone()));
+    drover_agent::run(config, shutdown).await?;
+    renewing.await.context("the renewal of the certificate panicked")
+}
+
+/// What an agent must know of its cluster.
+struct Cluster {
+    name: String,
+    cluster_cidr: Cidr,
+    service_cidr: Cidr,
+}
+
+fn config(
+    options: &cli::Node,
+    (data_dir, node_name): (&Path, String),
+    cluster: Cluster,
+    client: kube::Client,
+    tunnel: Arc<dyn TunnelDialer>,
+) -> Result<drover_agent::Config> {
+    Ok(drover_agent::Config {
+        client,
+        address: options.node_ip,
+        labels: options.node_labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        docker_endpoint: options.docker.clone(),
+        data_dir: data_dir.to_owned(),
+        run_dir: run_dir(options),
+        links_dir: PathBuf::from(RUN_DIR).join("containers"),
+        cluster_name: cluster.name,
+        network_mode: options.network_mode,
+        bridge: options.bridge.clone(),
+        table: options.bridge.clone(),
+        cluster_cidr: cluster.cluster_cidr,
+        service_cidr: cluster.service_cidr,
+        wrapper: wrapper()?,
+        wrapper_target: PathBuf::from(WRAPPER_TARGET),
+        network_ready: Arc::new(|_gateway| {}),
+        tunnel,
+        node_name,
+    })
 }
 
 /// Takes back what the agent of this host made.

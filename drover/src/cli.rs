@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use drover_agent::network::ModeChoice;
+use drover_agent::{
+    join::{Server as ServerUrl, Trust},
+    network::ModeChoice,
+};
 use drover_apiserver::audit::{FileSink, Limits, Sink};
 
 /// Drover: a Kubernetes-style control plane for fleets of plain Docker Engines.
@@ -27,6 +30,8 @@ pub(crate) enum Command {
     Server(Server),
     /// The API server alone.
     Apiserver(Server),
+    /// A node agent for the Docker Engine of this host, in a cluster elsewhere. It dials out and listens on nothing.
+    Agent(Agent),
     /// Simulated nodes that speak only the Kubernetes node and pod API, to this or any Kubernetes API server.
     Hollow(Hollow),
     /// The controllers alone, as a client of an API server. Several may run: one leads.
@@ -73,6 +78,9 @@ pub(crate) struct Server {
     /// Range of Service addresses.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub(crate) service_cidr: String,
+    /// Life of the certificates of nodes that join; they renew it at two thirds.
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = duration)]
+    pub(crate) node_certificate_life: Duration,
     /// Address at which other servers and pods of other hosts reach this one. [default: that of --listen, or of
     /// the default route]
     #[arg(long, value_name = "ADDRESS")]
@@ -157,6 +165,31 @@ pub(crate) struct Node {
     pub(crate) bridge: String,
 }
 
+/// A node of a cluster elsewhere.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Agent {
+    /// The servers: the first that answers is used, and another one when it no longer does.
+    #[arg(long = "server", value_name = "https://HOST:PORT,…", value_delimiter = ',', required = true)]
+    pub(crate) servers: Vec<ServerUrl>,
+    /// Lets this host in the first time; `droverctl token create` makes one. Later the node's own key does.
+    #[arg(long, env = "DROVER_TOKEN", hide_env_values = true, value_name = "ID.SECRET")]
+    pub(crate) token: Option<String>,
+    /// Fingerprint by which the servers are known the first time; `droverctl token create` prints it.
+    #[arg(long, value_name = "sha256:HEX", conflicts_with = "ca_file")]
+    pub(crate) ca_pin: Option<Trust>,
+    /// The cluster's authority in PEM, in place of its fingerprint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Refuse to join any other cluster than this.
+    #[arg(long)]
+    pub(crate) cluster_name: Option<String>,
+    /// Holds the node's key and all state.
+    #[arg(long, default_value = "/var/lib/drover", value_name = "DIR", value_parser = absolute)]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: Node,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -223,13 +256,12 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| error.to_string())
 }
 
-/// A number with the unit `ms` or `s`.
+/// A number with the unit `ms`, `s`, `m` or `h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a number with a unit, such as 50ms or 2s".to_owned();
-    let (number, unit_ms) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s').ok_or_else(wrong)?, 1000),
-    };
+    const UNITS_MS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let wrong = || "must be a number with a unit, such as 50ms, 2s or 24h".to_owned();
+    let unit = UNITS_MS.iter().find_map(|(unit, unit_ms)| Some((text.strip_suffix(unit)?, *unit_ms)));
+    let (number, unit_ms) = unit.ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
     Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }

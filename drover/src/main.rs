@@ -44,6 +44,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Up(options) => up(options).await,
         Command::Server(options) => serve(options, true).await,
         Command::Apiserver(options) => serve(options, false).await,
+        Command::Agent(options) => agent::run(options, shutdown_on_signal()?).await,
         Command::Hollow(options) => hollow::run(options, shutdown_on_signal()?).await,
         Command::Controllers(options) => server::controllers_alone(&options, shutdown_on_signal()?).await,
         Command::Uninstall(options) => agent::uninstall(&options).await,

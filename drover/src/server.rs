@@ -51,6 +51,8 @@ pub(crate) async fn start(
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let mut config = drover_apiserver::Config::new(options.data_dir.clone(), vec![listener], backend);
     config.service_cidr.clone_from(&options.service_cidr);
+    config.cluster_cidr.clone_from(&options.cluster_cidr);
+    config.node_certificate_life = options.node_certificate_life;
     config.cluster_name.clone_from(&cluster_name);
     config.store = match options.store.split_once("://") {
         Some(("etcds", _)) => "etcds",

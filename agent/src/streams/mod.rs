@@ -18,7 +18,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-pub use dial::{DialError, InProcessDialer, TlsDialer, TlsDialerConfig};
+pub use dial::InProcessDialer;
 pub use service::StreamService;
 pub use tunnel::run_tunnel;
 

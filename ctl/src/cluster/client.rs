@@ -108,6 +108,8 @@ pub(crate) struct Cluster {
     pub(crate) context: String,
     /// The server's address.
     pub(crate) server: String,
+    /// The certificate of the authority that the kubeconfig names, in DER.
+    pub(crate) authority: Option<Vec<u8>>,
     pub(super) discovered: std::sync::Arc<OnceCell<Vec<Resource>>>,
 }
 
@@ -128,8 +130,9 @@ impl Cluster {
     pub(crate) async fn connect(access: &config::Access, output: Output) -> anyhow::Result<Self> {
         let config::Loaded { config, context, namespace } = config::load(access).await?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let authority = config.root_cert.as_ref().and_then(|certificates| certificates.first().cloned());
         let client = kube::Client::try_from(config).context("kubeconfig")?;
-        Ok(Self { client, output, namespace, context, server, discovered: std::sync::Arc::default() })
+        Ok(Self { client, output, namespace, context, server, authority, discovered: std::sync::Arc::default() })
     }
 
     /// The connection itself, for what kube does better: exec.

@@ -170,6 +170,9 @@ impl Engine {
     }
 
     async fn load(&self, images: &[&str]) -> Result<()> {
+        if images.is_empty() {
+            return Ok(());
+        }
         let archive = self.dir.join("images.tar");
         let path = archive.to_str().context("the path is text")?;
         let save: Vec<&str> = ["save", "-o", path].into_iter().chain(images.iter().copied()).collect();

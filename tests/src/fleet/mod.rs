@@ -5,6 +5,7 @@
 mod engine;
 mod etcd;
 mod observe;
+mod pool;
 mod process;
 mod writer;
 
@@ -21,6 +22,7 @@ use tokio::process::Command;
 
 pub use engine::{Engine, EngineContainer};
 pub use etcd::EtcdTrio;
+pub use pool::{Agent, Pool};
 pub use process::Victim;
 pub use writer::{Writer, Written};
 

@@ -1,0 +1,244 @@
+//! A server without an agent, and agents that have joined it from engines of their own.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{Engine, NETWORK, Victim, tail};
+use crate::{Finished, binary, eventually, free_port, run};
+
+/// The server and its agents. Dropping it ends everything, agents first.
+#[derive(Debug)]
+pub struct Pool {
+    /// The nodes.
+    pub agents: Vec<Agent>,
+    server: Option<Victim>,
+    port: u16,
+    flags: Vec<String>,
+    dir: TempDir,
+    /// Tests share this host's networks: one at a time, across all test processes.
+    _turn: File,
+}
+
+/// One `drover agent` and its engine.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its engine; outlives the agent.
+    pub engine: Engine,
+    /// The node's name.
+    pub name: String,
+    process: Option<Victim>,
+    dir: PathBuf,
+    number: usize,
+    url: String,
+}
+
+impl Pool {
+    /// Starts the server, with these flags beside the usual ones, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not, with the end of its log.
+    pub async fn start(flags: &[&str]) -> Result<Self> {
+        let turn = File::create(std::env::temp_dir().join("drover-tests.lock"))?;
+        let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await??;
+        let dir = tempfile::Builder::new().prefix("drover-pool-").tempdir()?;
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut pool = Self { agents: Vec::new(), server: None, port: free_port()?, flags, dir, _turn: turn };
+        pool.start_server().await?;
+        Ok(pool)
+    }
+
+    /// Starts the server again where it was.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_server(&mut self) -> Result<()> {
+        let (data, log) = (self.data_dir(), self.dir.path().join("server.log"));
+        fs::create_dir_all(&data)?;
+        fs::remove_file(data.join("server.json")).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
+        let mut command = Command::new(binary("drover")?);
+        command.arg("server").arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.args(NETWORK).args(&self.flags);
+        let output = File::options().create(true).append(true).open(&log)?;
+        let child =
+            command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true).spawn()?;
+        let server = self.server.insert(Victim::new(child));
+        eventually("the server serving", async || {
+            if let Some(status) = server.ended()? {
+                bail!("the server ended with {status}:\n{}", tail(&log));
+            }
+            Ok(if data.join("server.json").is_file() { Ok(()) } else { Err(tail(&log)) })
+        })
+        .await
+    }
+
+    /// Ends the server with SIGTERM.
+    ///
+    /// # Errors
+    /// When it is not running, or ends badly.
+    pub async fn stop_server(&mut self) -> Result<()> {
+        let code = self.server.take().context("the server is not running")?.terminate().await?;
+        ensure!(code == Some(0), "the server ended with {code:?}");
+        Ok(())
+    }
+
+    /// Makes a token and returns what `droverctl` says to run, as words.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn invite(&self, args: &[&str]) -> Result<Vec<String>> {
+        let all: Vec<&str> = ["token", "create"].into_iter().chain(args.iter().copied()).collect();
+        let printed = self.droverctl(&all).await?.success()?;
+        Ok(printed.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Starts an engine and an agent on it that runs `invitation`, as [`Self::invite`] returns it.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub async fn join(&mut self, invitation: &[String], images: &[&str]) -> Result<&mut Agent> {
+        let number = self.agents.len();
+        let dir = self.dir.path().join(format!("host-{number}"));
+        let engine = Engine::start(dir.join("engine"), &format!("drover-pool{number}"), images).await?;
+        let name = format!("pool{number}");
+        let mut agent =
+            Agent { engine, name, process: None, dir, number, url: format!("https://127.0.0.1:{}", self.port) };
+        agent.start(&invitation[2..])?;
+        self.agents.push(agent);
+        self.agents.last_mut().context("it was pushed")
+    }
+
+    /// The data directory of the server.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Runs kubectl as the administrator.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn kubectl(&self, args: &[&str], input: &str) -> Result<Finished> {
+        let (config, home) = (self.data_dir().join("admin.kubeconfig"), self.dir.path().join("home"));
+        run("kubectl".as_ref(), args, input, &[("KUBECONFIG", &config), ("HOME", &home)]).await
+    }
+
+    /// Runs our own client as the administrator.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub async fn droverctl(&self, args: &[&str]) -> Result<Finished> {
+        run(&binary("droverctl")?, args, "", &[("KUBECONFIG", &self.data_dir().join("admin.kubeconfig"))]).await
+    }
+
+    /// Waits until a node's condition Ready is `status`.
+    ///
+    /// # Errors
+    /// When it is not within two minutes.
+    pub async fn node_is(&self, node: &str, status: &str) -> Result<()> {
+        let jsonpath = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        eventually(&format!("node {node}: Ready={status}"), async || {
+            let seen = self.kubectl(&["get", "node", node, "-o", jsonpath], "").await?;
+            Ok(if seen.stdout == status { Ok(()) } else { Err(format!("{seen:?}")) })
+        })
+        .await
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.agents.clear();
+        // The runner shows this only for a test that failed.
+        eprintln!("--- end of the server's log\n{}", tail(&self.dir.path().join("server.log")));
+        if let Some(mut server) = self.server.take() {
+            server.end();
+        }
+    }
+}
+
+impl Agent {
+    /// Starts the agent: with how to join the first time, without later.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, joining: &[String]) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(binary("drover")?);
+        command.arg("agent").arg("--data-dir").arg(self.data_dir());
+        command.args(["--node-name", &self.name, "--bridge", &self.bridge(), "--docker", &self.engine.url()]);
+        command.args(["--node-ip", self.engine.address()]);
+        match joining {
+            [] => command.args(["--server", &self.url]),
+            joining => command.args(joining),
+        };
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
+        self.process = Some(Victim::new(child));
+        Ok(())
+    }
+
+    /// Ends the agent with SIGTERM and returns its exit code.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub async fn stop(&mut self) -> Result<Option<i32>> {
+        self.process.take().context("the agent is not running")?.terminate().await
+    }
+
+    /// Waits until the agent has ended by itself, and returns its exit code.
+    ///
+    /// # Errors
+    /// When it goes on.
+    pub async fn end(&mut self) -> Result<Option<i32>> {
+        let process = self.process.as_mut().context("the agent was started")?;
+        eventually("the agent's end", async || Ok(process.ended()?.ok_or("it runs").map(|status| status.code()))).await
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    fn bridge(&self) -> String {
+        format!("drvpool{}", self.number)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // The runner shows this only for a test that failed.
+        eprintln!("--- end of {}\n{}", self.log_path().display(), tail(&self.log_path()));
+        if let Some(mut process) = self.process.take() {
+            process.end();
+        }
+        if !self.data_dir().join("cluster-name").is_file() {
+            return; // It has never been a node.
+        }
+        let uninstalled = binary("drover").map(|drover| {
+            let mut command = std::process::Command::new(drover);
+            command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
+            command.args(["--docker", &self.engine.url(), "--node-name", &self.name, "--bridge", &self.bridge()]);
+            command.stdin(Stdio::null()).output()
+        });
+        match uninstalled {
+            Ok(Ok(output)) if output.status.success() => {}
+            other => eprintln!("drover uninstall failed: {other:?}"),
+        }
+    }
+}
