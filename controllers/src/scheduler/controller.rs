@@ -1,10 +1,11 @@
 //! Observes unbound pods, asks [`place`] for a decision, and writes it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{
-    Binding, Event, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition, PodStatus,
+    Binding, Event, Namespace, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
+    PodStatus,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::claims::{self, Demands, SELECTED_NODE, Volumes};
 use super::index::Index;
+use super::neighbours::waits_for_others;
 use super::node::Offer;
 use super::place::{Decision, place};
 use super::rank::Strategy;
@@ -42,8 +44,8 @@ struct Scheduler {
 #[derive(Debug, Default)]
 struct State {
     index: Index,
-    /// Pods without a node, to be tried again when anything gets better.
-    waiting: BTreeSet<ObjectKey>,
+    /// Pods without a node, to be tried again when anything gets better; whether that may also be another pod's coming.
+    waiting: BTreeMap<ObjectKey, bool>,
 }
 
 /// Builds the scheduler and registers its triggers.
@@ -53,6 +55,7 @@ pub(crate) fn register(context: &Context, queue: &WorkQueue) -> Arc<dyn Controll
     let strategy = context.config.placement;
     let scheduler = Arc::new(Scheduler { recorder, strategy, state: Mutex::default(), cluster: cluster.clone() });
     on_change(&cluster.pods, &scheduler, queue, Scheduler::pod_changed);
+    on_change(&cluster.namespaces, &scheduler, queue, Scheduler::namespace_changed);
     on_change(&cluster.nodes, &scheduler, queue, Scheduler::node_changed);
     on_change(&cluster.persistent_volume_claims, &scheduler, queue, Scheduler::volumes_changed);
     on_change(&cluster.persistent_volumes, &scheduler, queue, Scheduler::volumes_changed);
@@ -114,7 +117,7 @@ impl Scheduler {
                 state.waiting.remove(key);
             }
             Ok(_) | Err(_) => {
-                state.waiting.insert(key.clone());
+                state.waiting.insert(key.clone(), waits_for_others(&shape));
             }
         }
         (decision, demands)
@@ -246,7 +249,7 @@ impl Scheduler {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let mut freed = false;
+        let (mut freed, mut came) = (false, false);
         if let Some(before) = change.before.as_ref().filter(|_| replaced) {
             freed |= state.index.remove_pod(&uid_of(before));
             state.waiting.remove(&ObjectKey::of(&**before));
@@ -254,12 +257,29 @@ impl Scheduler {
         if let Some(after) = &change.after {
             match node_of(after) {
                 Some(_) if is_finished(after) => freed |= state.index.remove_pod(&uid_of(after)),
-                Some(node) => state.index.set_pod(&uid_of(after), node, Placed::read(after)),
+                Some(node) => {
+                    // What is bound now was assumed when it was decided, before others could be told.
+                    let bound = change.before.as_ref().is_none_or(|before| node_of(before).is_none());
+                    came = state.index.set_pod(&uid_of(after), node, Placed::read(after)) || bound;
+                }
                 None if wants_node(after) => queue.add(ObjectKey::of(&**after)),
                 None => {}
             }
         }
         if freed {
+            wake(&state, queue);
+        } else if came {
+            for (key, _) in state.waiting.iter().filter(|(_, for_others)| **for_others) {
+                queue.add(key.clone());
+            }
+        }
+    }
+
+    fn namespace_changed(&self, queue: &WorkQueue, change: &Change<Namespace>) {
+        let mut state = self.lock();
+        let Some(namespace) = change.after.as_ref().or(change.before.as_ref()) else { return };
+        let labels = change.after.as_ref().map(|after| after.labels());
+        if state.index.set_namespace(&namespace.name_any(), labels) {
             wake(&state, queue);
         }
     }
@@ -292,7 +312,7 @@ impl Scheduler {
 
 /// Whatever got better may have got better for any waiting pod.
 fn wake(state: &State, queue: &WorkQueue) {
-    for key in &state.waiting {
+    for key in state.waiting.keys() {
         queue.add(key.clone());
     }
 }

@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { reason: reason.into(), detail: detail.into() }
     }
 }
@@ -67,17 +67,23 @@ fn available(offer: &Offer, tolerations: &[Toleration]) -> Result<(), Refusal> {
 }
 
 fn tolerated(offer: &Offer, tolerations: &[Toleration]) -> Result<(), Refusal> {
-    let hard = offer.taints.iter().filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute");
-    for taint in hard {
-        if !tolerates(tolerations, taint) {
+    match hard_taint(offer, tolerations) {
+        Some(taint) => {
             let value = taint.value.as_deref().unwrap_or_default();
-            return Err(Refusal::new(
-                format!("node(s) had untolerated taint {{{}: {value}}}", taint.key),
-                &taint.effect,
-            ));
+            Err(Refusal::new(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key), &taint.effect))
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether a node has no taint that keeps the pod away.
+pub(super) fn is_tolerated(offer: &Offer, tolerations: &[Toleration]) -> bool {
+    hard_taint(offer, tolerations).is_none()
+}
+
+fn hard_taint<'a>(offer: &'a Offer, tolerations: &[Toleration]) -> Option<&'a Taint> {
+    let mut hard = offer.taints.iter().filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute");
+    hard.find(|taint| !tolerates(tolerations, taint))
 }
 
 /// Returns how many taints ask to stay away without forbidding it.
@@ -100,14 +106,17 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
 }
 
 fn selected(shape: &Shape, name: &str, offer: &Offer) -> Result<(), Refusal> {
-    let refused = Refusal::new("node(s) didn't match Pod's node affinity/selector", "");
-    if !matches_map(&shape.node_selector, &offer.labels) {
-        return Err(refused);
+    match is_selected(shape, name, offer) {
+        true => Ok(()),
+        false => Err(Refusal::new("node(s) didn't match Pod's node affinity/selector", "")),
     }
-    match &shape.node_affinity.required_during_scheduling_ignored_during_execution {
-        Some(required) if !matches_selector(required, name, &offer.labels) => Err(refused),
-        _ => Ok(()),
-    }
+}
+
+/// Whether a node is one of those that the pod's own selectors name.
+pub(super) fn is_selected(shape: &Shape, name: &str, offer: &Offer) -> bool {
+    let required = shape.node_affinity.required_during_scheduling_ignored_during_execution.as_ref();
+    matches_map(&shape.node_selector, &offer.labels)
+        && required.is_none_or(|required| matches_selector(required, name, &offer.labels))
 }
 
 fn ports_free(shape: &Shape, node: &NodeState) -> Result<(), Refusal> {

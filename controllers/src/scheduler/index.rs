@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::filter::{Refusal, check};
+use super::neighbours::term::Labels;
 use super::node::{NodeState, Offer};
 use super::rank::{Rank, Strategy};
 use super::shape::{Placed, Shape};
@@ -21,6 +22,10 @@ pub struct Index {
     nodes: BTreeMap<String, NodeState>,
     /// The node of every placed pod, by uid.
     places: HashMap<String, String>,
+    /// Pods that keep others away, by uid.
+    distant: BTreeSet<String>,
+    /// The labels of namespaces.
+    namespaces: BTreeMap<String, Labels>,
     classes: HashMap<String, Class>,
     /// Names of changed nodes, oldest first; `changes_before` were dropped from the front.
     changes: Vec<String>,
@@ -63,23 +68,51 @@ impl Index {
         }
     }
 
-    /// Notes that a pod is placed, bound or assumed. Saying it again changes nothing.
-    pub fn set_pod(&mut self, uid: &str, node: &str, pod: Placed) {
+    /// Sets the labels of a namespace; `None` when it is gone. Returns whether that changes anything.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<&Labels>) -> bool {
+        let before = match labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()),
+            None => self.namespaces.remove(name),
+        };
+        before.as_ref() != labels
+    }
+
+    /// Returns the labels of all namespaces.
+    pub fn namespaces(&self) -> &BTreeMap<String, Labels> {
+        &self.namespaces
+    }
+
+    /// Returns the placed pods that keep others away, with their nodes.
+    pub fn keeping_distance(&self) -> impl Iterator<Item = (&NodeState, &Placed)> {
+        self.distant.iter().filter_map(|uid| {
+            let node = self.nodes.get(self.places.get(uid)?)?;
+            Some((node, node.pods.get(uid)?))
+        })
+    }
+
+    /// Notes that a pod is placed, bound or assumed. Saying it again changes nothing, and is answered with `false`.
+    pub fn set_pod(&mut self, uid: &str, node: &str, pod: Placed) -> bool {
         if self.places.get(uid).is_some_and(|place| place != node) {
             self.remove_pod(uid);
         }
         let state = self.nodes.entry(node.to_owned()).or_default();
         if state.pods.get(uid) == Some(&pod) {
-            return;
+            return false;
         }
+        match pod.apart.is_empty() {
+            true => self.distant.remove(uid),
+            false => self.distant.insert(uid.to_owned()),
+        };
         state.put(uid, pod);
         self.places.insert(uid.to_owned(), node.to_owned());
         self.touch(node);
+        true
     }
 
     /// Notes that a pod takes nothing any more; returns whether it took something.
     pub fn remove_pod(&mut self, uid: &str) -> bool {
         let Some(name) = self.places.remove(uid) else { return false };
+        self.distant.remove(uid);
         if let Some(node) = self.nodes.get_mut(&name) {
             node.take(uid);
             if node.offer.is_none() && node.pods.is_empty() {

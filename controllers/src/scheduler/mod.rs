@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod claims;
 pub mod filter;
 pub mod index;
+pub mod neighbours;
 pub mod node;
 pub mod place;
 pub mod rank;

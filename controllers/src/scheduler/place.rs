@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::claims::ClaimRule;
 use super::filter::{Refusal, check};
 use super::index::Index;
+use super::neighbours::Neighbours;
 use super::rank::{Rank, Strategy};
 use super::shape::Shape;
 use super::trace::{Trace, message};
@@ -23,22 +24,24 @@ pub struct Decision {
 /// The same index, shape, claims and draw always give the same node: ties go to the first name.
 pub fn place(index: &mut Index, shape: &Shape, claims: &[ClaimRule], fallback: Strategy, draw: u64) -> Decision {
     let strategy = shape.strategy.unwrap_or(fallback);
-    if let Some(why) = shape.unsupported {
-        let refusal = Refusal { reason: why.to_owned(), detail: String::new() };
-        let refusals = index.nodes().keys().map(|name| (name.clone(), refusal.clone())).collect();
-        return decide(strategy, &BTreeSet::new(), &refusals, 0);
-    }
-    if claims.is_empty() {
+    // Claims belong to one pod, and each decision moves the neighbours of the next: nothing is gained by remembering.
+    let neighbours = Neighbours::of(shape, index);
+    if claims.is_empty() && neighbours.is_none() {
         let class = index.class(shape, strategy);
         return decide(strategy, &class.order, &class.refusals, draw);
     }
-    // Claims belong to one pod, so nothing is gained by remembering verdicts that depend on them.
     let mut order = BTreeSet::new();
     let mut refusals = BTreeMap::new();
     for (name, node) in index.nodes() {
-        match check(shape, claims, name, node) {
+        let near = || neighbours.as_ref().map_or(Ok(()), |neighbours| neighbours.check(node));
+        match check(shape, claims, name, node).and_then(|()| near()) {
             Ok(()) => {
-                order.insert((Rank::of(strategy, shape, name, node), name.clone()));
+                let rank = Rank::of(strategy, shape, name, node);
+                let rank = match &neighbours {
+                    Some(neighbours) => neighbours.rank(rank, node),
+                    None => rank,
+                };
+                order.insert((rank, name.clone()));
             }
             Err(refusal) => {
                 refusals.insert(name.clone(), refusal);

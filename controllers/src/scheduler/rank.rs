@@ -39,6 +39,8 @@ pub struct Rank {
     pub unwelcome: i64,
     /// Preferred terms satisfied, negated so that more is less.
     pub unpreferred: i64,
+    /// Pods in the domains of the constraints of topology spread that only rank.
+    pub crowd: i64,
     /// Pods of the same controller (spread), 0 otherwise.
     pub siblings: i64,
     /// Used share of the scarcest resource with the pod on the node, in millionths; negated for binpack.
@@ -51,13 +53,14 @@ impl Rank {
     /// Ranks a node that fits.
     pub fn of(strategy: Strategy, shape: &Shape, name: &str, node: &NodeState) -> Self {
         let Some(offer) = &node.offer else {
-            return Self { unwelcome: i64::MAX, unpreferred: 0, siblings: 0, load: 0, pods: 0 };
+            return Self { unwelcome: i64::MAX, unpreferred: 0, crowd: 0, siblings: 0, load: 0, pods: 0 };
         };
         let terms = shape.node_affinity.preferred_during_scheduling_ignored_during_execution.as_deref();
         let sign = if strategy == Strategy::Binpack { -1 } else { 1 };
         Self {
             unwelcome: unwelcome(offer, &shape.tolerations),
             unpreferred: -preference(terms.unwrap_or_default(), name, &offer.labels),
+            crowd: 0,
             siblings: if strategy == Strategy::Spread { node.siblings(&shape.placed.owner) } else { 0 },
             load: sign * load(shape, node, &offer.allocatable),
             pods: sign * i64::try_from(node.pods.len()).unwrap_or(i64::MAX),

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeAffinity, Pod, Toleration};
 
+use super::neighbours::{
+    affinity::{Rules, required_distance},
+    spread::Constraint,
+    term::Term,
+};
 use super::rank::Strategy;
 use super::requests::{Amounts, of_pod};
 
@@ -32,7 +37,7 @@ impl HostPort {
 }
 
 /// What a placed pod takes from its node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Placed {
     /// What it asks for.
     pub requests: Amounts,
@@ -40,6 +45,14 @@ pub struct Placed {
     pub host_ports: Vec<HostPort>,
     /// Uid of its controller, empty for none.
     pub owner: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its required anti-affinity, which pods that come later must keep to as well.
+    pub apart: Vec<Term>,
+    /// Whether it is being deleted.
+    pub leaving: bool,
 }
 
 /// Everything about an unplaced pod that decides where it may and should go.
@@ -55,8 +68,10 @@ pub struct Shape {
     pub tolerations: Vec<Toleration>,
     /// How to choose among the nodes that fit; `None` means the cluster's strategy.
     pub strategy: Option<Strategy>,
-    /// Rules that this scheduler does not know: such a pod is refused with this reason rather than placed against it.
-    pub unsupported: Option<&'static str>,
+    /// Affinity to other pods.
+    pub neighbours: Rules,
+    /// `spec.topologySpreadConstraints`.
+    pub spread: Vec<Constraint>,
 }
 
 impl Shape {
@@ -65,7 +80,6 @@ impl Shape {
         let spec = pod.spec.clone().unwrap_or_default();
         let annotations = pod.metadata.annotations.as_ref();
         let strategy = annotations.and_then(|all| all.get(STRATEGY_ANNOTATION)).and_then(|text| Strategy::parse(text));
-        let unsupported = unsupported(pod);
         let affinity = spec.affinity.and_then(|affinity| affinity.node_affinity);
         Self {
             placed: Placed::read(pod),
@@ -73,7 +87,8 @@ impl Shape {
             node_affinity: affinity.unwrap_or_default(),
             tolerations: spec.tolerations.unwrap_or_default(),
             strategy,
-            unsupported,
+            neighbours: Rules::read(pod),
+            spread: Constraint::read_all(pod),
         }
     }
 
@@ -96,26 +111,14 @@ impl Placed {
         });
         let owners = pod.metadata.owner_references.iter().flatten();
         let owner = owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next();
-        Self { requests: of_pod(spec), host_ports: on_host.collect(), owner: owner.unwrap_or_default() }
+        Self {
+            requests: of_pod(spec),
+            host_ports: on_host.collect(),
+            owner: owner.unwrap_or_default(),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            apart: required_distance(pod),
+            leaving: pod.metadata.deletion_timestamp.is_some(),
+        }
     }
-}
-
-fn unsupported(pod: &Pod) -> Option<&'static str> {
-    let spec = pod.spec.as_ref()?;
-    let affinity = spec.affinity.as_ref();
-    let required = affinity.is_some_and(|affinity| {
-        let together = affinity.pod_affinity.as_ref();
-        let apart = affinity.pod_anti_affinity.as_ref();
-        together
-            .is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.iter().flatten().count() > 0)
-            || apart.is_some_and(|rule| {
-                rule.required_during_scheduling_ignored_during_execution.iter().flatten().count() > 0
-            })
-    });
-    if required {
-        return Some("required pod affinity and anti-affinity are not supported yet");
-    }
-    let constraints = spec.topology_spread_constraints.iter().flatten();
-    let hard = constraints.into_iter().any(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
-    hard.then_some("topologySpreadConstraints with DoNotSchedule are not supported yet")
 }

@@ -152,16 +152,6 @@ fn host_ports_clash_only_where_addresses_overlap() {
     );
 }
 
-#[test]
-fn rules_that_are_not_known_are_refused_and_never_ignored() {
-    let mut index = index(&[node("a", json!({}))]);
-    let apart =
-        pod(json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-        {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "kubernetes.io/hostname"}]}}}}));
-    let refused = place(&mut index, &Shape::read(&apart), &[], Strategy::Spread, 0).node.unwrap_err();
-    assert!(refused.contains("not supported yet"), "{refused}");
-}
-
 /// What can happen to the index.
 #[derive(Debug, Clone)]
 enum Step {

@@ -70,8 +70,11 @@ fn describe(rank: &Rank) -> String {
     if rank.siblings > 0 {
         parts.push(format!("{} of the same controller", rank.siblings));
     }
-    if rank.unpreferred < 0 {
+    if rank.unpreferred != 0 {
         parts.push(format!("preferred by {}", -rank.unpreferred));
+    }
+    if rank.crowd > 0 {
+        parts.push(format!("{} to be spread from", rank.crowd));
     }
     if rank.unwelcome > 0 {
         parts.push(format!("{} PreferNoSchedule taints", rank.unwelcome));
