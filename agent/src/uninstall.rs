@@ -18,7 +18,7 @@ use crate::{
     engine::{DockerEngine, Engine as _},
     ids::PodUid,
     ledger::Ledger,
-    network::{Cidr, EngineAccess, HostNetwork, NetworkConfig, RuntimeConfig, remove_bridge_mode, unregister},
+    network::{Cidr, EngineAccess, HostNetwork, NetworkConfig, RuntimeConfig, fabric, remove_bridge_mode, unregister},
     seams::PodNetwork as _,
 };
 
@@ -27,6 +27,9 @@ use crate::{
 pub(crate) struct NetworkRecord {
     pub(crate) pod_cidr: String,
     pub(crate) service_cidr: String,
+    /// Missing in what older agents wrote, which had no routes to other nodes.
+    #[serde(default)]
+    pub(crate) cluster_cidr: Option<String>,
 }
 
 /// What is taken back, in the words of the agent's own [`crate::Config`].
@@ -91,7 +94,7 @@ async fn remove_containers(config: &UninstallConfig, docker: &DockerEngine, left
 }
 
 async fn remove_network(config: &UninstallConfig, docker: Arc<DockerEngine>, left: &mut Vec<String>) {
-    let Some((pod_cidr, service_cidr)) = read_record(&config.data_dir) else { return };
+    let Some((pod_cidr, service_cidr, cluster_cidr)) = read_record(&config.data_dir) else { return };
     let network = NetworkConfig {
         bridge: config.bridge.clone(),
         run_dir: config.run_dir.clone(),
@@ -100,6 +103,11 @@ async fn remove_network(config: &UninstallConfig, docker: Arc<DockerEngine>, lef
         service_cidr,
         runtime: "drover".to_owned(),
     };
+    if let Some(cluster_cidr) = cluster_cidr
+        && let Err(error) = fabric::remove(&config.bridge, cluster_cidr).await
+    {
+        left.push(format!("routes to other nodes: {error}"));
+    }
     if let Err(message) = remove_fallback(config, &network, docker).await {
         return left.push(format!("network: {message}"));
     }
@@ -188,9 +196,10 @@ pub(crate) fn write_record(data_dir: &Path, record: &NetworkRecord) -> io::Resul
     fs::write(record_path(data_dir), serde_json::to_vec(record)?)
 }
 
-fn read_record(data_dir: &Path) -> Option<(Cidr, Cidr)> {
+fn read_record(data_dir: &Path) -> Option<(Cidr, Cidr, Option<Cidr>)> {
     let record: NetworkRecord = serde_json::from_slice(&fs::read(record_path(data_dir)).ok()?).ok()?;
-    Some((record.pod_cidr.parse().ok()?, record.service_cidr.parse().ok()?))
+    let cluster_cidr = record.cluster_cidr.and_then(|text| text.parse().ok());
+    Some((record.pod_cidr.parse().ok()?, record.service_cidr.parse().ok()?, cluster_cidr))
 }
 
 fn record_path(data_dir: &Path) -> PathBuf {

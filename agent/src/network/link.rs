@@ -35,10 +35,16 @@ pub struct LinkError {
     source: Error,
 }
 
+impl LinkError {
+    pub(super) fn new(step: &str, source: Error) -> Self {
+        Self { step: step.to_owned(), source }
+    }
+}
+
 /// A netlink socket in one name space: the one of the thread that opened it.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    handle: Handle,
+    pub(super) handle: Handle,
     connection: AbortHandle,
 }
 
@@ -268,11 +274,15 @@ fn describe(message: &LinkMessage) -> Link {
     link
 }
 
-fn is(error: &Error, errno: i32) -> bool {
+pub(super) fn is(error: &Error, errno: i32) -> bool {
     matches!(error, Error::NetlinkError(message) if message.raw_code() == -errno)
 }
 
-fn unless(outcome: Result<(), Error>, expected: i32, step: impl FnOnce() -> String) -> Result<(), LinkError> {
+pub(super) fn unless(
+    outcome: Result<(), Error>,
+    expected: i32,
+    step: impl FnOnce() -> String,
+) -> Result<(), LinkError> {
     match outcome {
         Err(source) if !is(&source, expected) => Err(LinkError { step: step(), source }),
         Ok(()) | Err(_) => Ok(()),

@@ -12,6 +12,7 @@ mod bridge_mode;
 mod cidr;
 mod connections;
 mod daemon_json;
+pub mod fabric;
 mod files;
 mod forwarding;
 mod host;

@@ -3,11 +3,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, runtime::watcher};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Informers};
 use crate::{
+    chance::Chance,
     clock::Clock,
     config::Owner,
     dns::{self, DnsConfig, DnsInput},
@@ -15,11 +18,14 @@ use crate::{
     ledger::Ledger,
     network::{
         BridgeNetwork, Cidr, EngineAccess, HostNetwork, ModeChoice, NetworkConfig, NodeNetwork, PodHostPorts,
-        RuntimeConfig, mode_of_pods, record_mode, register, remove_bridge_mode, settle,
+        RuntimeConfig,
+        fabric::{self, FabricConfig, Own},
+        mode_of_pods, record_mode, register, remove_bridge_mode, settle,
     },
     node::announce_network,
     proxy::{self, ProxyConfig, ProxyInput},
     seams::{NetworkMode, PodNetwork},
+    source::Informer,
     uninstall::{NetworkRecord, write_record},
 };
 
@@ -53,6 +59,7 @@ impl NetworkParts<'_> {
         let maintained = network.clone();
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
+        self.start_fabric(shutdown);
         self.start_proxy(informers, network.host_ports(), applied, shutdown);
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
@@ -126,8 +133,11 @@ impl NetworkParts<'_> {
             service_cidr: self.config.service_cidr,
             runtime: RUNTIME.to_owned(),
         };
-        let record =
-            NetworkRecord { pod_cidr: config.pod_cidr.to_string(), service_cidr: config.service_cidr.to_string() };
+        let record = NetworkRecord {
+            pod_cidr: config.pod_cidr.to_string(),
+            service_cidr: config.service_cidr.to_string(),
+            cluster_cidr: Some(self.config.cluster_cidr.to_string()),
+        };
         write_record(&self.config.data_dir, &record).map_err(|error| error.to_string())?;
         let docker = self.docker.connection().await.map_err(|error| error.to_string())?;
         let access = EngineAccess {
@@ -148,6 +158,40 @@ impl NetworkParts<'_> {
                 Ok(NodeNetwork::Wrapper(Arc::new(network)))
             }
         }
+    }
+
+    /// Routes to the pods of the other nodes, as the Nodes come and go.
+    fn start_fabric(&self, shutdown: &CancellationToken) {
+        let own = Own {
+            node_name: self.config.node_name.clone(),
+            pod_cidr: self.pod_cidr,
+            cluster_cidr: self.config.cluster_cidr,
+            service_cidr: self.config.service_cidr,
+        };
+        let config =
+            FabricConfig { own, cluster_name: self.config.cluster_name.clone(), bridge: self.config.bridge.clone() };
+        let nodes: Api<Node> = Api::all(self.config.client.clone());
+        let (nodes, _) = Informer::spawn(nodes, watcher::Config::default(), Chance::System, shutdown.clone());
+        let (input_tx, input_rx) = watch::channel(None);
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = fabric::run(config, input_rx, stop).await {
+                tracing::error!(%error, "no routes to the pods of other nodes");
+            }
+        });
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            nodes.synced().await;
+            let mut changes = nodes.subscribe();
+            loop {
+                input_tx.send_replace(Some(nodes.list()));
+                // Cancel-safe: a watch and a token.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    Ok(()) = changes.changed() => {}
+                }
+            }
+        });
     }
 
     fn start_proxy(

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
 
 mod bridge_mode;
+mod fabric;
 mod lab;
 mod pods;
 mod proxy;

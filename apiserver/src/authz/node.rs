@@ -54,6 +54,8 @@ impl Request<'_> {
             ("drover.dev", "nodes", "tunnel") => self.verb(&["create"]) && self.is_self(),
             // Agents ask before they end what the API does not know.
             ("drover.dev", "restores", "") => self.verb(&["get"]) && self.attributes.name == "cluster",
+            // It routes to the pods of every other node.
+            ("", "nodes", "") if self.verb(READ) => true,
             ("", "nodes", "") => self.verb(&["create"]) || (self.verb(READ_WRITE) && self.is_self()),
             ("", "nodes", "status") => self.verb(&["get", "update", "patch"]) && self.is_self(),
             ("", "pods", "") => self.may_use_pods(),

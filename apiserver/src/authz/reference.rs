@@ -158,7 +158,7 @@ fn node_may(world: &World, node: &str, request: &Attributes) -> bool {
     let what = format!("{}/{}/{}", request.api_group, request.resource, request.subresource);
     match what.as_str() {
         "drover.dev/nodes/tunnel" => verb(&["create"]) && myself,
-        "/nodes/" => verb(&["create"]) || (myself && (reads || verb(&["update", "patch"]))),
+        "/nodes/" => verb(&["create"]) || reads || (myself && verb(&["update", "patch"])),
         "/nodes/status" => myself && verb(&["get", "update", "patch"]),
         "/pods/" if verb(&["list", "watch"]) => request.field_selector == format!("spec.nodeName={node}"),
         "/pods/" => my_pod && verb(&["get", "delete"]),

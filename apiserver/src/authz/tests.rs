@@ -94,7 +94,8 @@ fn a_node_reaches_what_its_pods_use_and_nothing_else() {
         ("GET", "/api/v1/nodes/n1"),
         ("POST", "/api/v1/nodes"),
         ("PATCH", "/api/v1/nodes/n1/status"),
-        ("GET", "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3Dn1"),
+        ("GET", "/api/v1/nodes?watch=1"),
+        ("GET", "/api/v1/nodes/n2"),
         ("GET", "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dn1"),
         ("GET", "/api/v1/namespaces/a/pods/p"),
         ("PATCH", "/api/v1/namespaces/a/pods/p/status"),
@@ -130,7 +131,7 @@ fn a_node_reaches_what_its_pods_use_and_nothing_else() {
     let refused = [
         ("DELETE", "/api/v1/nodes/n1"),
         ("PATCH", "/api/v1/nodes/n2/status"),
-        ("GET", "/api/v1/nodes"),
+        ("PATCH", "/api/v1/nodes/n2"),
         ("GET", "/api/v1/pods"),
         ("GET", "/api/v1/pods?fieldSelector=spec.nodeName!%3Dn1"),
         ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2"),
