@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
+.PHONY: help cluster sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,9 @@ demo-down: ## Remove what the demo made
 
 test: ## Everything that can run on this machine; says loudly what was skipped
 	scripts/test.sh
+
+cluster: ## N=3 hosts with a Docker Engine each on this machine, joined; prints the time it took and how to use it
+	scripts/cluster.sh $(or $(N),3) $(CLUSTER_FLAGS)
 
 ha-proof: ## Three servers on three etcd members and three engines under KILLS=20 random kills and pauses
 	scripts/ha-proof.sh $(KILLS)

@@ -45,7 +45,9 @@ impl World {
         let router = format!("ip netns exec {}r sysctl -qw net.ipv4.ip_forward=1", world.prefix);
         match routed {
             true => sh(&router),
-            false => sh(&format!("ip -n {0}r link add name lan type bridge && ip -n {0}r link set lan up", world.prefix)),
+            false => {
+                sh(&format!("ip -n {0}r link add name lan type bridge && ip -n {0}r link set lan up", world.prefix))
+            }
         }
         for host in 1..=2 {
             world.add_host(host);

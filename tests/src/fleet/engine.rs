@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
-use super::process::Victim;
+use super::{host::Host, process::Victim};
 use crate::{Finished, eventually, run};
 
 /// One running dockerd; ends with this value.
@@ -18,20 +18,29 @@ pub struct Engine {
     dir: PathBuf,
     process: Victim,
     /// Goes after the engine.
-    bridge: Bridge,
+    place: Place,
+}
+
+/// Where an engine runs.
+#[derive(Debug)]
+enum Place {
+    /// On this host, with a bridge of its own.
+    Here(Bridge),
+    /// On a host of its own.
+    There(Host),
 }
 
 /// A bridge for one engine; goes with this value. With `--bridge=none` a dockerd would remove `docker0`, which is the
 /// machine's engine's.
 #[derive(Debug)]
-struct Bridge {
-    name: String,
-    address: String,
+pub(super) struct Bridge {
+    pub(super) name: String,
+    pub(super) address: String,
 }
 
 impl Bridge {
     /// Makes one whose name and network no other has: the kernel takes each name once, and the name says the network.
-    async fn make() -> Result<Self> {
+    pub(super) async fn make() -> Result<Self> {
         let first = rand::random::<u8>();
         for number in (0..=u8::MAX).map(|offset| first.wrapping_add(offset)) {
             // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
@@ -90,12 +99,28 @@ impl Engine {
     /// # Errors
     /// When it does not come up, with the end of its log.
     pub async fn start(dir: PathBuf, namespace: &str, images: &[&str]) -> Result<Self> {
+        Self::start_at(Place::Here(Bridge::make().await?), dir, namespace, images).await
+    }
+
+    /// The same on a host of its own, which ends with the engine.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(host: Host, dir: PathBuf, namespace: &str, images: &[&str]) -> Result<Self> {
+        Self::start_at(Place::There(host), dir, namespace, images).await
+    }
+
+    async fn start_at(place: Place, dir: PathBuf, namespace: &str, images: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("daemon.json"), "{}")?;
         let log = File::create(dir.join("dockerd.log"))?;
         let path = |name: &str| dir.join(name).display().to_string();
-        let bridge = Bridge::make().await?;
-        let child = Command::new("dockerd")
+        let (mut command, bridge) = match &place {
+            Place::Here(bridge) => (Command::new("dockerd"), bridge.name.as_str()),
+            // There is no `docker0` that it could take away.
+            Place::There(host) => (host.command("dockerd".as_ref()), "none"),
+        };
+        let child = command
             .args(["-H", &format!("unix://{}", path("docker.sock")), "--data-root", &path("root")])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--config-file", &path("daemon.json")])
             .args([
@@ -104,14 +129,14 @@ impl Engine {
                 "--containerd-plugins-namespace",
                 &format!("{namespace}-plugins"),
             ])
-            .args(["--bridge", &bridge.name, "--iptables=false"])
+            .args(["--bridge", bridge, "--iptables=false"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start dockerd")?;
-        let mut engine = Self { process: Victim::new(child), dir, bridge };
+        let mut engine = Self { process: Victim::new(child), dir, place };
         let log = engine.dir.join("dockerd.log");
         eventually("dockerd answering", async || {
             if let Some(status) = engine.process.ended()? {
@@ -132,7 +157,23 @@ impl Engine {
 
     /// An address of this host that no other test engine has: for its node.
     pub fn address(&self) -> &str {
-        &self.bridge.address
+        match &self.place {
+            Place::Here(bridge) => &bridge.address,
+            Place::There(host) => host.address(),
+        }
+    }
+
+    /// The host of its own that it runs on.
+    pub fn host(&self) -> Option<&Host> {
+        match &self.place {
+            Place::Here(_) => None,
+            Place::There(host) => Some(host),
+        }
+    }
+
+    /// A command that runs a program where the engine runs.
+    pub fn command(&self, program: &std::ffi::OsStr) -> Command {
+        self.host().map_or_else(|| Command::new(program), |host| host.command(program))
     }
 
     /// Runs the Docker client against this engine.

@@ -4,6 +4,7 @@
 
 mod engine;
 mod etcd;
+mod host;
 mod observe;
 mod pool;
 mod process;
@@ -22,6 +23,7 @@ use tokio::process::Command;
 
 pub use engine::{Engine, EngineContainer};
 pub use etcd::EtcdTrio;
+pub use host::{Host, Lan};
 pub use pool::{Agent, Pool};
 pub use process::Victim;
 pub use writer::{Writer, Written};

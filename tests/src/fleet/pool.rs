@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{Engine, NETWORK, Victim, tail};
+use super::{Engine, Lan, NETWORK, Victim, tail};
 use crate::{Finished, binary, eventually, free_port, run};
 
 /// The server and its agents. Dropping it ends everything, agents first.
@@ -19,6 +19,10 @@ pub struct Pool {
     /// The nodes.
     pub agents: Vec<Agent>,
     server: Option<Victim>,
+    /// Whether the logs are shown at the end.
+    verbose: bool,
+    /// The link of the hosts; `None` where agents run on this host, beside each other.
+    lan: Option<Lan>,
     port: u16,
     flags: Vec<String>,
     dir: TempDir,
@@ -34,6 +38,7 @@ pub struct Agent {
     /// The node's name.
     pub name: String,
     process: Option<Victim>,
+    verbose: bool,
     dir: PathBuf,
     number: usize,
     url: String,
@@ -45,11 +50,24 @@ impl Pool {
     /// # Errors
     /// When it does not, with the end of its log.
     pub async fn start(flags: &[&str]) -> Result<Self> {
+        Self::start_beside(None, flags).await
+    }
+
+    /// The same with a host of its own for each agent.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_hosts(flags: &[&str]) -> Result<Self> {
+        Self::start_beside(Some(Lan::make().await?), flags).await
+    }
+
+    async fn start_beside(lan: Option<Lan>, flags: &[&str]) -> Result<Self> {
         let turn = File::create(std::env::temp_dir().join("drover-tests.lock"))?;
         let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await??;
         let dir = tempfile::Builder::new().prefix("drover-pool-").tempdir()?;
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut pool = Self { agents: Vec::new(), server: None, port: free_port()?, flags, dir, _turn: turn };
+        let mut pool =
+            Self { agents: Vec::new(), server: None, verbose: true, lan, port: free_port()?, flags, dir, _turn: turn };
         pool.start_server().await?;
         Ok(pool)
     }
@@ -66,7 +84,7 @@ impl Pool {
             _ => Err(error),
         })?;
         let mut command = Command::new(binary("drover")?);
-        command.arg("server").arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.arg("server").arg("--data-dir").arg(&data).args(["--listen", &self.listen()]);
         command.args(NETWORK).args(&self.flags);
         let output = File::options().create(true).append(true).open(&log)?;
         let child =
@@ -108,13 +126,28 @@ impl Pool {
     pub async fn join(&mut self, invitation: &[String], images: &[&str]) -> Result<&mut Agent> {
         let number = self.agents.len();
         let dir = self.dir.path().join(format!("host-{number}"));
-        let engine = Engine::start(dir.join("engine"), &format!("drover-pool{number}"), images).await?;
+        let (place, namespace) = (dir.join("engine"), format!("drover-pool{number}"));
+        let engine = match &self.lan {
+            None => Engine::start(place, &namespace, images).await?,
+            Some(lan) => Engine::start_on(lan.host(number).await?, place, &namespace, images).await?,
+        };
         let name = format!("pool{number}");
-        let mut agent =
-            Agent { engine, name, process: None, dir, number, url: format!("https://127.0.0.1:{}", self.port) };
+        let mut agent = Agent {
+            engine,
+            name,
+            process: None,
+            verbose: true,
+            dir,
+            number,
+            url: format!("https://{}", self.listen()),
+        };
         agent.start(&invitation[2..])?;
         self.agents.push(agent);
         self.agents.last_mut().context("it was pushed")
+    }
+
+    fn listen(&self) -> String {
+        format!("{}:{}", self.lan.as_ref().map_or("127.0.0.1", Lan::address), self.port)
     }
 
     /// The data directory of the server.
@@ -139,6 +172,14 @@ impl Pool {
         run(&binary("droverctl")?, args, "", &[("KUBECONFIG", &self.data_dir().join("admin.kubeconfig"))]).await
     }
 
+    /// Ends without showing logs.
+    pub fn keep_quiet(mut self) {
+        self.verbose = false;
+        for agent in &mut self.agents {
+            agent.verbose = false;
+        }
+    }
+
     /// Waits until a node's condition Ready is `status`.
     ///
     /// # Errors
@@ -156,8 +197,10 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.agents.clear();
-        // The runner shows this only for a test that failed.
-        eprintln!("--- end of the server's log\n{}", tail(&self.dir.path().join("server.log")));
+        if self.verbose {
+            // The runner shows this only for a test that failed.
+            eprintln!("--- end of the server's log\n{}", tail(&self.dir.path().join("server.log")));
+        }
         if let Some(mut server) = self.server.take() {
             server.end();
         }
@@ -171,7 +214,7 @@ impl Agent {
     /// When it cannot be started.
     pub fn start(&mut self, joining: &[String]) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new(binary("drover")?);
+        let mut command = self.engine.command(binary("drover")?.as_os_str());
         command.arg("agent").arg("--data-dir").arg(self.data_dir());
         command.args(["--node-name", &self.name, "--bridge", &self.bridge(), "--docker", &self.engine.url()]);
         command.args(["--node-ip", self.engine.address()]);
@@ -211,6 +254,20 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Runs curl as a process of a pod would: in its name space, with its name server.
+    ///
+    /// # Errors
+    /// When it does not succeed.
+    pub async fn curl(&self, pod_uid: &str, name_server: &str, url: &str) -> Result<String> {
+        let resolver = self.dir.join("resolv.conf");
+        fs::write(&resolver, format!("nameserver {name_server}\n"))?;
+        let namespace = format!("--net=/run/drover/{}/netns/{pod_uid}", self.bridge());
+        let script =
+            format!("mount --bind {} /etc/resolv.conf && exec curl -sSf --max-time 5 {url}", resolver.display());
+        let arguments = [namespace.as_str(), "--", "unshare", "--mount", "sh", "-c", &script];
+        run("nsenter".as_ref(), &arguments, "", &[]).await?.success()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.join("agent.log")
     }
@@ -222,8 +279,10 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // The runner shows this only for a test that failed.
-        eprintln!("--- end of {}\n{}", self.log_path().display(), tail(&self.log_path()));
+        if self.verbose {
+            // The runner shows this only for a test that failed.
+            eprintln!("--- end of {}\n{}", self.log_path().display(), tail(&self.log_path()));
+        }
         if let Some(mut process) = self.process.take() {
             process.end();
         }
@@ -231,7 +290,7 @@ impl Drop for Agent {
             return; // It has never been a node.
         }
         let uninstalled = binary("drover").map(|drover| {
-            let mut command = std::process::Command::new(drover);
+            let mut command = self.engine.command(drover.as_os_str()).into_std();
             command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
             command.args(["--docker", &self.engine.url(), "--node-name", &self.name, "--bridge", &self.bridge()]);
             command.stdin(Stdio::null()).output()

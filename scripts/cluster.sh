@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Starts a cluster of N hosts, each a network name space with a Docker Engine of its own, and keeps it until Ctrl-C.
+#
+#   scripts/cluster.sh [N] [--once]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/prepare.sh test
+if [ "$(id -u)" != 0 ]; then
+  echo "hosts are network name spaces with engines of their own: run this as root" >&2
+  exit 1
+fi
+scripts/build-image.sh drover/hello:1
+tar -C /bin -c busybox | docker import --change 'ENTRYPOINT ["/busybox"]' - drover/busybox:1 >/dev/null
+cargo build --quiet --release --workspace --bins
+bin=${CARGO_TARGET_DIR:-target}/release
+DROVER_BIN_DIR=$bin exec "$bin/cluster" "$@"
