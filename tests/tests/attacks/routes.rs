@@ -106,7 +106,10 @@ fn is_nodes_own(method: &str, path: &str, node: &str) -> bool {
         ["services" | "endpointslices" | "persistentvolumes", ..]
         | [_, "services" | "endpointslices" | "persistentvolumes", ..] => reads,
         // Creates, and Events by name, are judged by what is in them (A30, A32).
-        ["nodes", "v1", "api"] | ["events", ..] => method == "POST",
+        ["events", ..] => method == "POST",
+        // A node routes to the pods of all others.
+        ["nodes", "v1", "api"] => reads || method == "POST",
+        [_, "nodes", "v1"] => reads,
         [_, "events", ..] => matches!(method, "PUT" | "PATCH"),
         ["tunnel", name, ..] if *name == node => method == "POST",
         ["status", name, "nodes"] if *name == node => matches!(method, "GET" | "HEAD" | "PUT" | "PATCH"),
