@@ -16,6 +16,7 @@ pub mod names;
 pub mod quantity;
 
 pub mod patch;
+pub mod placement;
 pub mod table;
 
 pub mod audit;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use drover_api::placement;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
 
 use super::{fields, services};
@@ -40,7 +41,9 @@ pub(super) fn resolve(
         builder.set(name, value);
     }
     add_sources(&mut builder, container, namespace, lookups)?;
-    for variable in container.env.iter().flatten() {
+    // What says where the pod goes is not for the container, as in classic Swarm.
+    let own = container.env.iter().flatten().filter(|variable| !placement::is_entry(&variable.name));
+    for variable in own {
         let value = match &variable.value_from {
             None => Some(expand(variable.value.as_deref().unwrap_or_default(), &builder.environment.variables)),
             Some(source) => value_from(pod, container, facts, lookups, source)?,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use serde_json::Value;
 
 use super::{affinity, container, cursor::At, metadata, probe, report::Errors, resources, selector, volume};
-use crate::names;
+use crate::{names, placement::Rules};
 
 /// What resolvers take: the limits that Kubernetes sets for `dnsConfig`.
 const NAMESERVERS_MAX: usize = 3;
@@ -23,6 +23,26 @@ pub(super) enum Owner {
 /// Checks a Pod.
 pub(super) fn pod(root: &At<'_, '_>, errors: &mut Errors) {
     spec(&root.get("spec"), Owner::Pod, errors);
+    placement(root, errors);
+}
+
+/// Checks the expressions of classic Swarm that say where a pod goes.
+fn placement(pod: &At<'_, '_>, errors: &mut Errors) {
+    let annotations = pod.get("metadata.annotations");
+    let annotations = annotations.entries().map(|(key, value)| (key, value.text().to_owned())).collect::<Vec<_>>();
+    let mut environment = Vec::new();
+    for list in ["spec.containers", "spec.initContainers"] {
+        for container in pod.get(list).items() {
+            for variable in container.get("env").items() {
+                environment.push((variable.get("name").text(), variable.get("value").text()));
+            }
+        }
+    }
+    let annotations = annotations.iter().map(|(key, value)| (*key, value.as_str()));
+    if let Err(mistake) = Rules::read(annotations, environment.into_iter()) {
+        let at = if mistake.place.starts_with("annotation") { "metadata.annotations" } else { "spec.containers" };
+        errors.invalid_value(&pod.get(at), &mistake.place.into(), &mistake.why);
+    }
 }
 
 /// Checks what holds only while a Pod is new.
@@ -45,6 +65,7 @@ pub(super) fn template(template: &At<'_, '_>, errors: &mut Errors) {
     if !pod.get("ephemeralContainers").is_empty() {
         errors.forbidden(&pod.get("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
+    placement(template, errors);
 }
 
 fn spec(spec: &At<'_, '_>, owner: Owner, errors: &mut Errors) {

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::affinity::{matches_map, matches_selector};
 use super::claims::ClaimRule;
+use super::classic;
 use super::node::{NodeState, Offer};
 use super::shape::Shape;
 
@@ -43,6 +44,7 @@ pub fn check(shape: &Shape, claims: &[ClaimRule], name: &str, node: &NodeState) 
     available(offer, &shape.tolerations)?;
     tolerated(offer, &shape.tolerations)?;
     selected(shape, name, offer)?;
+    classic::check(shape, name, node, offer)?;
     ports_free(shape, node)?;
     fits(shape, node, offer)?;
     claims.iter().try_for_each(|claim| claim.check(name, &offer.labels))

@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod claims;
+mod classic;
 pub mod filter;
 pub mod index;
 pub mod neighbours;

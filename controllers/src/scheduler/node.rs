@@ -1,9 +1,10 @@
 //! A node as the scheduler sees it: what it offers and what is taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
+use super::classic;
 use super::requests::Amounts;
 use super::shape::{HostPort, Placed};
 
@@ -22,6 +23,10 @@ pub struct Offer {
     pub ready: bool,
     /// Being deleted.
     pub deleting: bool,
+    /// What Swarm knew of every engine, by its key.
+    pub facts: BTreeMap<&'static str, String>,
+    /// The images that the node says it has.
+    pub images: BTreeSet<String>,
 }
 
 /// A node with the pods placed on it, bound or assumed.
@@ -41,6 +46,7 @@ impl Offer {
         let spec = node.spec.clone().unwrap_or_default();
         let status = node.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let images = status.and_then(|status| status.images.as_deref()).unwrap_or_default();
         Self {
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),
@@ -48,6 +54,8 @@ impl Offer {
             cordoned: spec.unschedulable.unwrap_or(false),
             ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             deleting: node.metadata.deletion_timestamp.is_some(),
+            facts: classic::facts(node),
+            images: images.iter().flat_map(|image| image.names.iter().flatten().cloned()).collect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::affinity::preference;
+use super::classic;
 use super::filter::unwelcome;
 use super::node::NodeState;
 use super::shape::Shape;
@@ -59,7 +60,8 @@ impl Rank {
         let sign = if strategy == Strategy::Binpack { -1 } else { 1 };
         Self {
             unwelcome: unwelcome(offer, &shape.tolerations),
-            unpreferred: -preference(terms.unwrap_or_default(), name, &offer.labels),
+            unpreferred: -preference(terms.unwrap_or_default(), name, &offer.labels)
+                - classic::preference(shape, name, node, offer),
             crowd: 0,
             siblings: if strategy == Strategy::Spread { node.siblings(&shape.placed.owner) } else { 0 },
             load: sign * load(shape, node, &offer.allocatable),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use drover_api::placement;
 use k8s_openapi::api::core::v1::{NodeAffinity, Pod, Toleration};
 
 use super::neighbours::{
@@ -45,6 +46,10 @@ pub struct Placed {
     pub host_ports: Vec<HostPort>,
     /// Uid of its controller, empty for none.
     pub owner: String,
+    /// Its own name and those of its containers.
+    pub names: Vec<String>,
+    /// The images that it runs.
+    pub images: Vec<String>,
     /// Its namespace.
     pub namespace: String,
     /// Its labels.
@@ -68,6 +73,8 @@ pub struct Shape {
     pub tolerations: Vec<Toleration>,
     /// How to choose among the nodes that fit; `None` means the cluster's strategy.
     pub strategy: Option<Strategy>,
+    /// Expressions of classic Swarm; a text that is none, which validation should have refused, as the reason to wait.
+    pub classic: Result<placement::Rules, String>,
     /// Affinity to other pods.
     pub neighbours: Rules,
     /// `spec.topologySpreadConstraints`.
@@ -87,6 +94,7 @@ impl Shape {
             node_affinity: affinity.unwrap_or_default(),
             tolerations: spec.tolerations.unwrap_or_default(),
             strategy,
+            classic: classic(pod),
             neighbours: Rules::read(pod),
             spread: Constraint::read_all(pod),
         }
@@ -115,10 +123,28 @@ impl Placed {
             requests: of_pod(spec),
             host_ports: on_host.collect(),
             owner: owner.unwrap_or_default(),
+            names: pod
+                .metadata
+                .name
+                .iter()
+                .chain(spec.containers.iter().map(|container| &container.name))
+                .cloned()
+                .collect(),
+            images: spec.containers.iter().filter_map(|container| container.image.clone()).collect(),
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             apart: required_distance(pod),
             leaving: pod.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+fn classic(pod: &Pod) -> Result<placement::Rules, String> {
+    let annotations = pod.metadata.annotations.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+    let spec = pod.spec.as_ref();
+    let containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let environment = containers.flat_map(|container| container.env.iter().flatten());
+    let environment = environment.map(|entry| (entry.name.as_str(), entry.value.as_deref().unwrap_or_default()));
+    placement::Rules::read(annotations, environment).map_err(|mistake| mistake.to_string())
 }

@@ -57,6 +57,13 @@ fn values_expand_from_what_stands_before_them() {
 }
 
 #[test]
+fn what_says_where_the_pod_goes_does_not_reach_the_container() {
+    let env = json!([{"name": "constraint:region", "value": "=us*"}, {"name": "affinity:image!", "value": "redis"},
+        {"name": "constraints", "value": "mine"}]);
+    assert_eq!(shown(&resolved(&env, &json!([])).unwrap()).trim(), "constraints=mine");
+}
+
+#[test]
 fn later_sources_win_and_names_that_cannot_be_are_noted() {
     let from = json!([
         { "configMapRef": { "name": "cm" } },

@@ -318,3 +318,36 @@ fn a_finished_container_stays_finished() {
         FieldValueForbidden status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state
     "#]].assert_eq(&lines(&list));
 }
+
+#[test]
+fn expressions_of_placement_are_checked_where_they_are_written() {
+    let with = |env: Value, annotations: Value| {
+        json!({"metadata": {"annotations": annotations},
+            "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}})
+    };
+    check(
+        "v1",
+        "Pod",
+        with(
+            json!([{"name": "constraint:region", "value": "=us*"}]),
+            json!({"com.docker.swarm.affinities": "[\"image==~redis\"]"}),
+        ),
+        expect![[r#""#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        with(json!([{"name": "constraint:region", "value": "us*"}]), json!({})),
+        expect![[r#"
+        FieldValueInvalid spec.containers: Invalid value: "environment entry \"constraint:region=us*\"": One of operator ==, != is expected
+    "#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        with(json!([]), json!({"com.docker.swarm.constraints": "region==us"})),
+        expect![[r#"
+        FieldValueInvalid metadata.annotations: Invalid value: "annotation com.docker.swarm.constraints": must be a JSON array of expressions, such as ["region==us*"]
+    "#]],
+    );
+}
