@@ -61,7 +61,11 @@ pub(crate) async fn start(
     };
     config.audit = options.audit.sink(&options.data_dir);
     config.advertise_address = match options.advertise_address {
-        None if shared && listen.ip().is_unspecified() => Some(own_address()?),
+        None if listen.ip().is_unspecified() => match own_address() {
+            // Other servers must find this one; nodes elsewhere only may.
+            Err(error) if shared => return Err(error),
+            found => found.ok(),
+        },
         given => given,
     };
     config.shared = shared;
@@ -70,7 +74,7 @@ pub(crate) async fn start(
     Ok(Running { handle: Arc::new(handle), cluster_name, _lock: lock })
 }
 
-/// Finds the address by which other hosts know this one: that of the default route. Nothing is sent.
+/// Finds the address by which other hosts know this one; it also goes into the server's certificate: that of the default route. Nothing is sent.
 fn own_address() -> Result<IpAddr> {
     let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
         socket.connect((ELSEWHERE, 9))?;

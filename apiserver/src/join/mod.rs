@@ -137,9 +137,9 @@ impl Joins {
     }
 
     async fn known(&self, asked: &Asked<'_>) -> Result<Known, ApiError> {
-        let key = self.find(kind("nodekeys")?, "", asked.node).await?;
+        let key = self.find("nodekeys", asked.node).await?;
         let token = match plan::token_id(asked) {
-            Some(id) => self.find(kind("jointokens")?, "", id).await?,
+            Some(id) => self.find("jointokens", id).await?,
             None => None,
         };
         let lease = kinds::by_resource("coordination.k8s.io", "v1", "leases")
@@ -147,8 +147,8 @@ impl Joins {
         Ok(Known { key, token, lease: lease.map(|lease| lease.to_value()) })
     }
 
-    async fn find(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Option<Value>, ApiError> {
-        match self.registry.get(kind, namespace, name).await {
+    async fn find(&self, plural: &str, name: &str) -> Result<Option<Value>, ApiError> {
+        match self.registry.get(kind(plural)?, "", name).await {
             Ok(found) => Ok(Some(found.to_value())),
             Err(error) if error.code == 404 => Ok(None),
             Err(error) => Err(error),
@@ -176,7 +176,7 @@ impl Joins {
             Ok(_) => Ok(()),
             Err(error) if error.code == 409 => {
                 // Two joined at once: the first has the name.
-                let found = self.find(kind("nodekeys")?, "", node).await?;
+                let found = self.find("nodekeys", node).await?;
                 let same = found.is_some_and(|found| plan::key_hash_of(&found) == key_hash);
                 if same { Ok(()) } else { Err(plan::name_taken(node)) }
             }

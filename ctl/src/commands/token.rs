@@ -89,6 +89,9 @@ async fn create(args: Create, ctx: &Context, cluster: &Cluster) -> anyhow::Resul
     let Some(pin) = pin else { return Ok(ctx.output.line(token)?) };
     let server = args.server.as_deref().unwrap_or(&cluster.server);
     ctx.output.line(format!("drover agent --server {server} --ca-pin {pin} --token {token}"))?;
+    if args.server.is_none() && is_loopback(server) {
+        ctx.output.note(&format!("other hosts do not reach {server}: give --server https://HOST:PORT"));
+    }
     let nodes = if args.uses == 1 { "one node".to_owned() } else { format!("{} nodes", args.uses) };
     ctx.output.note(&format!("lets in {nodes} until {}", show(end)));
     Ok(())
@@ -143,6 +146,12 @@ fn pin(cluster: &Cluster) -> anyhow::Result<String> {
     Ok(format!("sha256:{}", hex(&Sha256::digest(authority))))
 }
 
+/// Whether a URL leads only to the host itself.
+fn is_loopback(url: &str) -> bool {
+    let host = url.trim_start_matches("https://");
+    ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own))
+}
+
 fn random_id() -> String {
     (0..ID_LENGTH).map(|_| char::from(ID_LETTERS[rand::random_range(0..ID_LETTERS.len())])).collect()
 }
@@ -172,6 +181,19 @@ mod tests {
         assert_eq!(object["spec"]["secretHash"], "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b");
         assert_eq!(object["spec"]["expirationTimestamp"], "2026-01-01T00:00:00Z");
         assert_eq!((&object["spec"]["maxUses"], &object["spec"]["description"]), (&json!(3), &json!("web")));
+    }
+
+    #[test]
+    fn what_only_this_host_reaches_is_told_apart() {
+        for (url, own) in [
+            ("https://127.0.0.1:6443", true),
+            ("https://localhost:6443", true),
+            ("https://[::1]:6443", true),
+            ("https://10.0.0.1:6443", false),
+            ("https://api.example.com", false),
+        ] {
+            assert_eq!(is_loopback(url), own, "{url}");
+        }
     }
 
     #[test]
