@@ -100,9 +100,15 @@ impl Shape {
         }
     }
 
-    /// Returns a text that is equal for pods of equal shape.
+    /// Returns a text that is equal for pods that every node takes alike. Who the pod is does not count; neither do rules
+    /// about other pods, for a pod that meets such a rule is placed without classes. Every field is named here, so that a
+    /// new one is decided upon.
     pub fn class(&self) -> String {
-        format!("{self:?}")
+        let Self { placed, node_selector, node_affinity, tolerations, strategy, classic, neighbours: _, spread: _ } =
+            self;
+        let Placed { requests, host_ports, owner, names: _, images: _, namespace: _, labels: _, apart: _, leaving: _ } =
+            placed;
+        format!("{:?}", (requests, host_ports, owner, strategy, (node_selector, node_affinity, tolerations, classic)))
     }
 }
 

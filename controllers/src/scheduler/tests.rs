@@ -152,6 +152,19 @@ fn host_ports_clash_only_where_addresses_overlap() {
     );
 }
 
+#[test]
+fn pods_of_one_controller_share_a_class_whatever_they_are_called() {
+    let class = |pod: &Pod| Shape::read(pod).class();
+    let replica = |name: &str, cpu: &str| {
+        let mut pod = pod(asking(cpu));
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.labels = Some([("pod".to_owned(), name.to_owned())].into());
+        pod
+    };
+    assert_eq!(class(&replica("web-1", "1")), class(&replica("web-2", "1")));
+    assert_ne!(class(&replica("web-1", "1")), class(&replica("web-1", "2")));
+}
+
 /// What can happen to the index.
 #[derive(Debug, Clone)]
 enum Step {

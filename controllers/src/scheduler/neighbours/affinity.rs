@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, WeightedPodAffinityTerm};
 
-use super::term::{Labels, Term};
+use super::term::{Labels, Term, labels_of};
 use crate::scheduler::filter::Refusal;
 use crate::scheduler::index::Index;
 use crate::scheduler::node::{NodeState, Offer};
@@ -44,13 +44,13 @@ impl Rules {
         let together = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
         let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
         let weighted = |term: &WeightedPodAffinityTerm, sign: i64| {
-            (sign * i64::from(term.weight), Term::read(&term.pod_affinity_term, namespace, &labels))
+            (sign * i64::from(term.weight), Term::read(&term.pod_affinity_term, namespace, labels))
         };
         let wanted = together.and_then(|rule| rule.preferred_during_scheduling_ignored_during_execution.as_ref());
         let unwanted = apart.and_then(|rule| rule.preferred_during_scheduling_ignored_during_execution.as_ref());
         let required = together.and_then(|rule| rule.required_during_scheduling_ignored_during_execution.as_ref());
         Self {
-            together: required.into_iter().flatten().map(|term| Term::read(term, namespace, &labels)).collect(),
+            together: required.into_iter().flatten().map(|term| Term::read(term, namespace, labels)).collect(),
             prefers: wanted
                 .into_iter()
                 .flatten()
@@ -76,11 +76,11 @@ pub(in crate::scheduler) fn required_distance(pod: &Pod) -> Vec<Term> {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
     let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let required = apart.and_then(|rule| rule.required_during_scheduling_ignored_during_execution.as_ref());
-    required.into_iter().flatten().map(|term| Term::read(term, namespace, &labels)).collect()
+    required.into_iter().flatten().map(|term| Term::read(term, namespace, labels)).collect()
 }
 
-fn own(pod: &Pod) -> (&str, Labels) {
-    (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.labels.clone().unwrap_or_default())
+fn own(pod: &Pod) -> (&str, &Labels) {
+    (pod.metadata.namespace.as_deref().unwrap_or_default(), labels_of(pod))
 }
 
 /// Domains that pods which are there keep a pod out of.

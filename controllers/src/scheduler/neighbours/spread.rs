@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::term::{Labels, narrowed};
+use super::term::{Labels, labels_of, narrowed};
 use crate::objects::selector::matches;
 use crate::scheduler::filter::{Refusal, is_selected, is_tolerated};
 use crate::scheduler::index::Index;
@@ -42,9 +42,8 @@ pub(super) struct Lie<'a> {
 impl Constraint {
     /// Reads all constraints of a pod.
     pub(in crate::scheduler) fn read_all(pod: &Pod) -> Vec<Self> {
-        let labels = pod.metadata.labels.clone().unwrap_or_default();
         let constraints = pod.spec.iter().flat_map(|spec| spec.topology_spread_constraints.iter().flatten());
-        constraints.map(|constraint| Self::read(constraint, &labels)).collect()
+        constraints.map(|constraint| Self::read(constraint, labels_of(pod))).collect()
     }
 
     fn read(constraint: &TopologySpreadConstraint, labels: &Labels) -> Self {

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::PodAffinityTerm;
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::objects::selector::matches;
 
 /// Labels of a pod, a node or a namespace.
 pub type Labels = BTreeMap<String, String>;
+
+/// The labels of a pod.
+pub(super) fn labels_of(pod: &Pod) -> &Labels {
+    static NONE: Labels = Labels::new();
+    pod.metadata.labels.as_ref().unwrap_or(&NONE)
+}
 
 /// One term of pod affinity or anti-affinity, complete: its own pod's namespace and labels are worked into it.
 #[derive(Debug, Clone, PartialEq)]
