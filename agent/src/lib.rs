@@ -4,6 +4,7 @@
 //! It reaches cluster state only through the Kubernetes API (a [`kube::Client`] passed in), listens on nothing, and
 //! never touches a container, volume or network that it did not create.
 
+mod causes;
 pub mod chance;
 pub mod clock;
 pub mod ids;

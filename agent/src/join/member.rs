@@ -7,7 +7,7 @@ use rustls::client::ResolvesClientCert;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AskError, Dialer, JoinError, JoinOptions, Membership, TlsTunnelDialer, Trust,
+    AskError, Dialer, JoinError, JoinOptions, Membership, TlsTunnelDialer, Trust, TrustError,
     ask::{Admission, ask},
     client::client,
     identity::Identity,
@@ -27,7 +27,6 @@ pub struct Member {
     options: JoinOptions,
     state: State,
     identity: Arc<Identity>,
-    dialer: Dialer,
     /// What is left of the certificate's life, where that is known: of one that was kept it is not.
     life: Option<Duration>,
 }
@@ -62,9 +61,7 @@ pub async fn join(
             (membership, Some(life))
         }
     };
-    let trust = Trust::Authorities(membership.certificate_authority.clone());
-    let dialer = Dialer::new(&options.servers, trust.client_config(None, b"http/1.1")?);
-    Ok(Some(Member { membership, options, state, identity, dialer, life }))
+    Ok(Some(Member { membership, options, state, identity, life }))
 }
 
 fn check_names(options: &JoinOptions, kept: &Membership) -> Result<(), JoinError> {
@@ -113,9 +110,8 @@ impl Member {
     /// # Errors
     /// [`JoinError::Trust`], [`JoinError::Client`].
     pub fn client(&self) -> Result<Client, JoinError> {
-        let dialer = Dialer::new(&self.options.servers, self.trust().client_config(Some(self.identity()), b"h2")?);
         let first = self.options.servers.first().ok_or_else(|| JoinError::Client("there is no server".into()))?;
-        client(dialer, first).map_err(JoinError::Client)
+        client(self.dialer(Some(self.identity()), b"h2")?, first).map_err(JoinError::Client)
     }
 
     /// Dials tunnels, as this node.
@@ -123,12 +119,14 @@ impl Member {
     /// # Errors
     /// [`JoinError::Trust`].
     pub fn tunnel(&self) -> Result<TlsTunnelDialer, JoinError> {
-        let tls = self.trust().client_config(Some(self.identity()), b"http/1.1")?;
-        Ok(TlsTunnelDialer::new(Dialer::new(&self.options.servers, tls), &self.membership.node_name))
+        let dialer = self.dialer(Some(self.identity()), b"http/1.1")?;
+        Ok(TlsTunnelDialer::new(dialer, &self.membership.node_name))
     }
 
-    fn trust(&self) -> Trust {
-        Trust::Authorities(self.membership.certificate_authority.clone())
+    /// Dials the cluster's servers, as whoever is given.
+    fn dialer(&self, identity: Option<Arc<dyn ResolvesClientCert>>, protocol: &[u8]) -> Result<Dialer, TrustError> {
+        let trust = Trust::Authorities(self.membership.certificate_authority.clone());
+        Ok(Dialer::new(&self.options.servers, trust.client_config(identity, protocol)?))
     }
 
     fn identity(&self) -> Arc<dyn ResolvesClientCert> {
@@ -168,8 +166,9 @@ impl Member {
 
     async fn renew(&self) -> Result<Duration, String> {
         let cluster = Some(self.membership.cluster_name.as_str());
+        let dialer = self.dialer(None, b"http/1.1").map_err(|error| error.to_string())?;
         let admission =
-            ask(&self.dialer, &self.options, &self.identity, cluster).await.map_err(|error| error.to_string())?;
+            ask(&dialer, &self.options, &self.identity, cluster).await.map_err(|error| error.to_string())?;
         self.identity.adopt(&admission.certificate).map_err(|error| error.to_string())?;
         self.state.keep(&admission.membership, &admission.certificate).map_err(|error| error.to_string())?;
         tracing::debug!("certificate renewed");

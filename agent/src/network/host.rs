@@ -25,6 +25,7 @@ use super::{
     records::remove_file,
 };
 use crate::{
+    causes::with_causes,
     clock::Clock,
     ids::{ContainerId, PodUid},
     seams::{EngineNetworking, NetworkError, NetworkMode, PodNetwork, Sandbox, SandboxRequest},
@@ -277,11 +278,5 @@ impl PodNetwork for HostNetwork {
 
 /// The error and its causes as one sentence.
 pub(super) fn explain(error: &dyn std::error::Error) -> NetworkError {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        message = format!("{message}: {inner}");
-        cause = inner.source();
-    }
-    NetworkError { message }
+    NetworkError { message: with_causes(error) }
 }

@@ -81,9 +81,14 @@ impl Netlink {
 
     /// The link of that name.
     pub(super) async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        Ok(self.find_message(name).await?.map(|message| describe(&message)))
+    }
+
+    /// All that the kernel says of the link of that name.
+    pub(super) async fn find_message(&self, name: &str) -> Result<Option<LinkMessage>, LinkError> {
         let found = self.handle.link().get().match_name(name).execute().try_next().await;
         match found {
-            Ok(message) => Ok(message.map(|message| describe(&message))),
+            Ok(message) => Ok(message),
             Err(error) if is(&error, ENODEV) => Ok(None),
             Err(source) => Err(LinkError { step: format!("look up link {name}"), source }),
         }
@@ -274,7 +279,7 @@ fn describe(message: &LinkMessage) -> Link {
     link
 }
 
-pub(super) fn is(error: &Error, errno: i32) -> bool {
+fn is(error: &Error, errno: i32) -> bool {
     matches!(error, Error::NetlinkError(message) if message.raw_code() == -errno)
 }
 

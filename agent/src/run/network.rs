@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Informers};
 use crate::{
+    causes::with_causes,
     chance::Chance,
     clock::Clock,
     config::Owner,
@@ -277,14 +278,4 @@ where
             }
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -9,7 +9,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
-        link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
+        link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope},
     },
@@ -18,7 +18,7 @@ use rtnetlink::{
 use super::{
     super::{
         Cidr,
-        link::{LinkError, Netlink, is, unless},
+        link::{LinkError, Netlink, unless},
     },
     desired::LocalAddress,
     diff::{Observed, Step},
@@ -119,17 +119,31 @@ fn note_neighbour(entry: &NeighbourMessage, observed: &mut Observed) {
     }
 }
 
-/// Makes the VXLAN device, anew when it is another, and returns its index.
+/// Makes the VXLAN device, anew when it is another, and returns its index. One that is as it should be costs a look.
 pub(super) async fn ensure_device(
     netlink: &Netlink,
     name: &str,
     wanted: &Device,
     end: Ipv4Addr,
 ) -> Result<u32, LinkError> {
-    if let Some((index, present)) = find_device(netlink, name).await?
-        && present.as_ref() != Some(wanted)
-    {
-        netlink.remove(index).await?;
+    let present = netlink.find_message(name).await?;
+    let is_wanted = |message: &LinkMessage| describe(message).as_ref() == Some(wanted);
+    let index = match present {
+        Some(message) if is_wanted(&message) && message.header.flags.contains(LinkFlags::Up) => message.header.index,
+        other => make_device(netlink, name, wanted, other.filter(|message| !is_wanted(message))).await?,
+    };
+    netlink.ensure_address(index, end, 32).await?;
+    Ok(index)
+}
+
+async fn make_device(
+    netlink: &Netlink,
+    name: &str,
+    wanted: &Device,
+    in_the_way: Option<LinkMessage>,
+) -> Result<u32, LinkError> {
+    if let Some(other) = in_the_way {
+        netlink.remove(other.header.index).await?;
     }
     let device = LinkVxlan::new(name, wanted.vni)
         .port(PORT)
@@ -139,26 +153,14 @@ pub(super) async fn ensure_device(
         .mtu(wanted.mtu)
         .build();
     unless(netlink.handle.link().add(device).execute().await, EEXIST, || format!("create VXLAN device {name}"))?;
-    let found = netlink.find(name).await?;
-    let index = found
-        .ok_or_else(|| LinkError::new(&format!("find VXLAN device {name}"), rtnetlink::Error::RequestFailed))?
-        .index;
+    let missing = || LinkError::new(&format!("find VXLAN device {name}"), rtnetlink::Error::RequestFailed);
+    let index = netlink.find(name).await?.ok_or_else(missing)?.index;
     let up = netlink.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await;
     up.map_err(|source| LinkError::new(&format!("bring up {name}"), source))?;
-    netlink.ensure_address(index, end, 32).await?;
     Ok(index)
 }
 
-/// The device's index, and what it is; `None` for what is no VXLAN device.
-pub(super) async fn find_device(netlink: &Netlink, name: &str) -> Result<Option<(u32, Option<Device>)>, LinkError> {
-    let found = netlink.handle.link().get().match_name(name).execute().try_next().await;
-    match found {
-        Ok(message) => Ok(message.map(|message| (message.header.index, describe(&message)))),
-        Err(error) if is(&error, nix::libc::ENODEV) => Ok(None),
-        Err(source) => Err(LinkError::new(&format!("look up link {name}"), source)),
-    }
-}
-
+/// What device it is; `None` for what is no VXLAN device.
 fn describe(message: &LinkMessage) -> Option<Device> {
     let (mut vni, mut local, mut hardware, mut mtu) = (None, None, None, None);
     for attribute in &message.attributes {

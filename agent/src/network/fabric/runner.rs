@@ -17,6 +17,7 @@ use super::{
     kernel::{self, Device},
     peer::{Own, internal_address, peers},
 };
+use crate::causes::with_causes;
 
 /// How often the kernel is compared with what it should have.
 const WATCH: Duration = Duration::from_secs(1);
@@ -50,32 +51,36 @@ pub async fn run(
 ) -> io::Result<()> {
     let netlink = Netlink::open()?;
     let (mut said, mut troubles) = (BTreeMap::new(), Vec::new());
+    let (mut known, mut is_fresh) = (None, true);
     loop {
-        let present = nodes.borrow_and_update().clone();
-        if let Some(present) = present {
-            let (peers, left_out) = peers(&present, &config.own);
+        if is_fresh && let Some(list) = nodes.borrow_and_update().clone() {
+            let (peers, left_out) = peers(&list, &config.own);
             for (node, why) in left_out.iter().filter(|(node, why)| said.get(*node) != Some(*why)) {
                 tracing::warn!(node.name = node, "no route to the pods of this node: {why}");
             }
             said = left_out;
-            let own = present.iter().find(|node| node.metadata.name.as_deref() == Some(&config.own.node_name));
-            let now = step(&config, &netlink, &peers, own.and_then(|own| internal_address(own))).await;
+            let own = list.iter().find(|node| node.metadata.name.as_deref() == Some(&config.own.node_name));
+            known = Some((peers, own.and_then(|own| internal_address(own))));
+        }
+        if let Some((peers, own)) = &known {
+            let now = step(&config, &netlink, peers, *own).await;
             for trouble in now.iter().filter(|trouble| !troubles.contains(*trouble)) {
                 tracing::warn!("routes to other nodes: {trouble}");
             }
             troubles = now;
         }
         // Cancel-safe: a change that is not taken here is still there in the next round.
-        tokio::select! {
+        is_fresh = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = nodes.changed() => {
                 if changed.is_err() {
                     stop.cancelled().await;
                     return Ok(());
                 }
+                true
             }
-            () = sleep(WATCH) => {}
-        }
+            () = sleep(WATCH) => false,
+        };
     }
 }
 
@@ -115,13 +120,13 @@ async fn step(config: &FabricConfig, netlink: &Netlink, peers: &[super::Peer], o
         let observed = kernel::observe(netlink, config.own.cluster_cidr, device).await?;
         for step in diff(&observed, &fabric, device) {
             if let Err(error) = kernel::apply(netlink, step, device).await {
-                troubles.push(sentence(&error));
+                troubles.push(with_causes(&error));
             }
         }
         Ok::<(), LinkError>(())
     };
     if let Err(error) = outcome.await {
-        troubles.push(sentence(&error));
+        troubles.push(with_causes(&error));
     }
     troubles
 }
@@ -152,11 +157,4 @@ fn vni(cluster: &str) -> u32 {
 /// The bridge's name with an `x`, cut where it would be too long.
 fn device_name(bridge: &str) -> String {
     format!("{}x", bridge.chars().take(NAME_BYTES_MAX - 1).collect::<String>())
-}
-
-fn sentence(error: &LinkError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
