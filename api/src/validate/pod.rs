@@ -29,7 +29,7 @@ pub(super) fn pod(root: &At<'_, '_>, errors: &mut Errors) {
 /// Checks the expressions of classic Swarm that say where a pod goes.
 fn placement(pod: &At<'_, '_>, errors: &mut Errors) {
     let annotations = pod.get("metadata.annotations");
-    let annotations = annotations.entries().map(|(key, value)| (key, value.text().to_owned())).collect::<Vec<_>>();
+    let annotations = annotations.entries().map(|(key, value)| (key, value.text()));
     let mut environment = Vec::new();
     for list in ["spec.containers", "spec.initContainers"] {
         for container in pod.get(list).items() {
@@ -38,7 +38,6 @@ fn placement(pod: &At<'_, '_>, errors: &mut Errors) {
             }
         }
     }
-    let annotations = annotations.iter().map(|(key, value)| (*key, value.as_str()));
     if let Err(mistake) = Rules::read(annotations, environment.into_iter()) {
         let at = if mistake.place.starts_with("annotation") { "metadata.annotations" } else { "spec.containers" };
         errors.invalid_value(&pod.get(at), &mistake.place.into(), &mistake.why);

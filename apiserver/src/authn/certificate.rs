@@ -1,6 +1,10 @@
 //! The user that a verified client certificate names.
 
-use crate::{join, pki::identity::Facts, request::User};
+use crate::{
+    join,
+    pki::identity::{Facts, fingerprint},
+    request::User,
+};
 
 /// Reads CN as the user name and each O as a group. The TLS layer has verified chain, life and usage already;
 /// `None` for names that cannot be a user's.
@@ -10,7 +14,7 @@ pub(crate) fn user_of(der: &[u8]) -> Option<User> {
     let mut user = User::new(facts.common_name, &groups);
     if user.in_group("system:nodes") {
         // A node is its key: see `join`.
-        user.extra.insert(join::KEY_HASH.to_owned(), vec![join::hash_of_key(&facts.public_key)]);
+        user.extra.insert(join::KEY_HASH.to_owned(), vec![fingerprint(&facts.public_key)]);
     }
     Some(user)
 }

@@ -42,17 +42,26 @@ impl Authenticator {
         if let Some(user) = certificate {
             return if (self.certificates)(user) { Ok(Some(user.clone())) } else { Err(unauthorized()) };
         }
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        let text = value.to_str().map_err(|_| unauthorized())?;
-        let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
-        if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unauthorized());
-        }
-        let user = (self.tokens)(token.trim());
+        let Some(token) = bearer(headers)? else { return Ok(None) };
+        let user = (self.tokens)(token);
         if drover_api::mutants::active("A19-bad-token-is-anonymous") {
             return Ok(user);
         }
         user.map(Some).ok_or_else(unauthorized)
     }
+}
+
+/// Returns the bearer token of a request; `None` where there is no `Authorization` at all.
+///
+/// # Errors
+/// 401 for several, and for another scheme.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().map_err(|_| unauthorized())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
+    if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthorized());
+    }
+    Ok(Some(token.trim()))
 }

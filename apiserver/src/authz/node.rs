@@ -25,7 +25,7 @@ pub(super) enum Verdict {
 }
 
 /// Returns the node that a user is the agent of.
-pub(super) fn name_of(user: &User) -> Option<&str> {
+pub(crate) fn name_of(user: &User) -> Option<&str> {
     let node = user.name.strip_prefix("system:node:").filter(|node| !node.is_empty())?;
     user.in_group("system:nodes").then_some(node)
 }

@@ -1,5 +1,6 @@
 //! Reading a certificate signing request: who asks for a certificate, and with which key.
 
+use crate::pki::identity::fingerprint;
 use drover_api::{names, status::ApiError};
 use rcgen::{
     CertificateSigningRequestParams, DnType, DnValue, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SubjectPublicKeyInfo,
@@ -46,7 +47,7 @@ impl SigningRequest {
     }
 
     pub(super) fn key_hash(&self) -> String {
-        super::hash_of_key(self.key.der_bytes())
+        fingerprint(self.key.der_bytes())
     }
 }
 

@@ -20,14 +20,14 @@ use drover_api::{
     kinds::{self, Kind},
     status::ApiError,
 };
-use http::{Method, header};
+use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{
-    front::{Request, Response, json_response, unauthorized},
+    authn, authz,
+    front::{Request, Response, json_response},
     pki::Pki,
     registry::{Part, Registry, WriteOptions, format_time},
     request::{RequestInfo, User},
@@ -93,7 +93,7 @@ impl Joins {
         if request.method() != Method::POST {
             return Err(crate::request::method_not_allowed());
         }
-        let token = bearer(&request)?;
+        let token = authn::bearer(request.headers())?.map(str::to_owned);
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| ApiError::bad_request(format!("cannot read the request: {error}")))?.to_bytes();
         let body: Body = serde_json::from_slice(&body)
@@ -198,9 +198,7 @@ impl Joins {
 
 /// Whether `user`, whose certificate has a key of this hash, is still a node of the cluster. Others than nodes are.
 pub(crate) fn is_registered(registry: &Registry, user: &User) -> bool {
-    let Some(node) = user.name.strip_prefix("system:node:").filter(|_| user.in_group("system:nodes")) else {
-        return !user.in_group("system:nodes");
-    };
+    let Some(node) = authz::node_of(user) else { return !user.in_group("system:nodes") };
     let hash = user.extra.get(KEY_HASH).and_then(|hashes| hashes.first());
     let key = kind("nodekeys").ok().and_then(|kind| registry.peek(kind, "", node));
     let Some((hash, key)) = hash.zip(key) else { return false };
@@ -212,32 +210,14 @@ pub(crate) fn is_registered(registry: &Registry, user: &User) -> bool {
 /// Names the attribute of a node's [`User`] that holds the hash of its certificate's key.
 pub(crate) const KEY_HASH: &str = "drover.dev/public-key-hash";
 
-/// SHA-256 of a public key's bits in hexadecimal digits: how keys are named everywhere.
-pub(crate) fn hash_of_key(public_key: &[u8]) -> String {
-    hex(&Sha256::digest(public_key))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn node_user(node: &str) -> User {
     User::new(format!("system:node:{node}"), &["system:nodes"])
 }
 
 fn ours() -> WriteOptions {
-    WriteOptions::of(User::new("system:drover:join", &[crate::authz::MASTERS]))
+    WriteOptions::of(User::new("system:drover:join", &[authz::MASTERS]))
 }
 
 fn kind(plural: &str) -> Result<&'static Kind, ApiError> {
     kinds::by_resource(GROUP.0, GROUP.1, plural).ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
-}
-
-/// The bearer token; `None` where there is no `Authorization` at all.
-fn bearer(request: &Request) -> Result<Option<String>, ApiError> {
-    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or_else(unauthorized)?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim().to_owned())) } else { Err(unauthorized()) }
 }

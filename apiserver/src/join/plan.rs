@@ -6,9 +6,8 @@ use drover_api::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::front::unauthorized;
+use crate::{front::unauthorized, pki::identity::fingerprint};
 
 /// A node whose Lease is younger is alive: its name cannot be taken over. Kubernetes' grace period of a node.
 const ALIVE: SignedDuration = SignedDuration::from_secs(40);
@@ -125,8 +124,7 @@ fn split(token: &str) -> Option<(&str, &str)> {
 
 /// Compares hashes: how long that takes tells of a hash that the sender knows and cannot choose.
 fn is_secret(token: &Value, secret: &str) -> bool {
-    let hash = super::hex(&Sha256::digest(secret));
-    hash == str_at(token, &["spec", "secretHash"])
+    fingerprint(secret.as_bytes()) == str_at(token, &["spec", "secretHash"])
 }
 
 fn ends(token: &Value) -> Option<Timestamp> {

@@ -1,11 +1,10 @@
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P384_SHA384};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::plan::{self, Asked, Known, Step};
 use crate::{
-    pki::Identity,
+    pki::{Identity, identity::fingerprint},
     server::testing::{Answer, TestServer},
 };
 
@@ -19,7 +18,7 @@ fn token(uses: u64, used_by: &[&str]) -> Value {
     let nodes: Vec<Value> = used_by.iter().map(|name| json!({"name": name, "publicKeyHash": "k"})).collect();
     json!({
         "metadata": {"name": "abc"},
-        "spec": {"secretHash": super::hex(&Sha256::digest(SECRET)), "maxUses": uses, "expirationTimestamp": "2026-01-01T00:00:01Z"},
+        "spec": {"secretHash": fingerprint(SECRET.as_bytes()), "maxUses": uses, "expirationTimestamp": "2026-01-01T00:00:01Z"},
         "status": {"nodes": nodes},
     })
 }
@@ -124,7 +123,7 @@ async fn make_token(server: &TestServer, id: &str, uses: u64) -> String {
     let end = Timestamp::now() + SignedDuration::from_hours(1);
     let token = json!({
         "apiVersion": "drover.dev/v1alpha1", "kind": "JoinToken", "metadata": {"name": id},
-        "spec": {"secretHash": super::hex(&Sha256::digest(SECRET)), "maxUses": uses, "expirationTimestamp": end.to_string()},
+        "spec": {"secretHash": fingerprint(SECRET.as_bytes()), "maxUses": uses, "expirationTimestamp": end.to_string()},
     });
     let made = server.post(Some(&server.admin()), "/apis/drover.dev/v1alpha1/jointokens", &token).await;
     assert_eq!(made.code, 201, "{}", made.text());

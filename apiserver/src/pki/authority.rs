@@ -11,7 +11,10 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{Error, ServerNames, files, identity::Facts};
+use super::{
+    Error, ServerNames, files,
+    identity::{Facts, fingerprint},
+};
 
 const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 const CA_NAME: &str = "drover-ca";
@@ -32,7 +35,7 @@ impl Identity {
     pub(crate) fn key_hash(&self) -> String {
         let facts = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok();
         let facts = facts.and_then(|der| Facts::read(&der));
-        facts.map(|facts| crate::join::hash_of_key(&facts.public_key)).unwrap_or_default()
+        facts.map(|facts| fingerprint(&facts.public_key)).unwrap_or_default()
     }
 }
 

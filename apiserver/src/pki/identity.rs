@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use sha2::{Digest as _, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 /// The parts of a certificate that we decide by.
@@ -57,6 +58,11 @@ impl Facts {
         let life = end.duration_since(start).unwrap_or_default();
         now.duration_since(start).is_ok_and(|age| age < life * 2 / 3)
     }
+}
+
+/// SHA-256 in hexadecimal digits: the fingerprint of a key, a certificate or a secret, by which it is known.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn clean(name: &str) -> Option<String> {

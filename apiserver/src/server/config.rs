@@ -15,7 +15,7 @@ use crate::audit::Sink;
 
 /// Life of a node's certificate: a day, as the security guides ask for. A node that was off for longer comes back by its
 /// key.
-const NODE_CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const NODE_CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How to start a server.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A server without sockets of its own: for simulations, and for tests that bring their own transport.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use drover_store::Backend;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, LocalService,
     accept::Acceptor,
+    config::NODE_CERTIFICATE_LIFE,
     core::{Core, CoreConfig},
     tls,
 };
@@ -85,7 +86,7 @@ impl InProcess {
                 cluster_name: CLUSTER.to_owned(),
                 cluster_cidr: String::new(),
                 service_cidr: String::new(),
-                certificate_life: Duration::from_secs(24 * 3600),
+                certificate_life: NODE_CERTIFICATE_LIFE,
             }),
         };
         let core = Core::start(core, &shutdown).await?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Error, Plan};
 use crate::{
-    pki::Pki,
+    pki::{Pki, identity::fingerprint},
     reach::{Guarded, Reach},
     registry::{Registry, Stores, volatile_limits},
     servers::{
@@ -42,8 +42,8 @@ impl Sharing {
         let store = Guarded::new(Arc::clone(&config.backend));
         let backend = Arc::clone(&store) as Arc<dyn Backend>;
         let own = ClusterIdentity {
-            ca: identity::fingerprint(&pki.ca_der()),
-            token_key: identity::fingerprint(pki.token_key_pem().trim().as_bytes()),
+            ca: fingerprint(&pki.ca_der()),
+            token_key: fingerprint(pki.token_key_pem().trim().as_bytes()),
             cluster: config.cluster_name.clone(),
         };
         identity::ensure(&*backend, &own, &config.data_dir.join("pki")).await.map_err(Error::Identity)?;

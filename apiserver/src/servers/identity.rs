@@ -5,7 +5,6 @@ use std::path::Path;
 use bytes::Bytes;
 use drover_store::{Backend, Compare, Operation, Transaction, TransactionResult};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// Written by the first server, and never changed.
 const IDENTITY: &str = "/registry/.drover/identity";
@@ -100,11 +99,6 @@ pub(crate) async fn ensure(backend: &dyn Backend, own: &ClusterIdentity, pki: &P
         (true, true, false) => "name",
     };
     Err(IdentityError::Stranger { cluster: theirs.cluster, what, pki: pki.display().to_string() })
-}
-
-/// The fingerprint of a key or certificate.
-pub(crate) fn fingerprint(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn read(backend: &dyn Backend) -> Result<Option<ClusterIdentity>, IdentityError> {
