@@ -1,17 +1,21 @@
 //! A cluster of one host: `drover up` as a process, on either store.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::{Etcd, Finished, binary, eventually, run};
+use crate::{
+    Etcd, Finished, binary,
+    daemon::{forget_serving, serving, tail, uninstall},
+    run,
+};
 
 /// Where the cluster under test keeps its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +86,8 @@ impl Cluster {
     /// When it does not serve, with the end of its log.
     pub async fn restart(&mut self) -> Result<()> {
         self.starts += 1;
-        // A fresh server.json is how the server says that it serves; the port is a new one each time.
-        fs::remove_file(self.data_dir().join("server.json")).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
+        // The port is a new one each time.
+        forget_serving(&self.data_dir())?;
         let log = File::create(self.log_path())?;
         let mut command = Command::new(binary("drover")?);
         command.arg("up").arg("--data-dir").arg(self.data_dir()).args(["--listen", "127.0.0.1:0"]).args(NETWORK);
@@ -195,15 +196,9 @@ impl Cluster {
     }
 
     async fn wait_until_serving(&mut self) -> Result<()> {
-        let (ready, log) = (self.data_dir().join("server.json"), self.log_path());
+        let (data, log) = (self.data_dir(), self.log_path());
         let server = self.server.as_mut().context("the server was just started")?;
-        eventually("drover up serving", async || {
-            if let Some(status) = server.try_wait()? {
-                bail!("drover up ended with {status}:\n{}", tail(&log));
-            }
-            Ok(if ready.is_file() { Ok(()) } else { Err(tail(&log)) })
-        })
-        .await
+        serving(&data, &log, || Ok(server.try_wait()?)).await
     }
 }
 
@@ -218,20 +213,6 @@ impl Drop for Cluster {
                 std::thread::yield_now();
             }
         }
-        let uninstalled = binary("drover").map(|drover| {
-            let mut command = std::process::Command::new(drover);
-            command.arg("uninstall").arg("--data-dir").arg(self.data_dir()).args(&NETWORK[..2]);
-            command.stdin(Stdio::null()).output()
-        });
-        match uninstalled {
-            Ok(Ok(output)) if output.status.success() => {}
-            other => eprintln!("drover uninstall failed: {other:?}"),
-        }
+        uninstall(binary("drover").map(std::process::Command::new), &self.data_dir(), &NETWORK[..2]);
     }
-}
-
-fn tail(path: &std::path::Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
 }

@@ -5,6 +5,7 @@
 
 pub mod attack;
 mod cluster;
+mod daemon;
 mod disk;
 mod etcd;
 mod fleet;

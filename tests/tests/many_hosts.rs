@@ -68,11 +68,7 @@ async fn pods_on_three_hosts_talk_by_address_name_and_service_and_every_host_lea
         return Ok(());
     }
     let started = Instant::now();
-    let mut pool = Pool::start_with_hosts(&[]).await?;
-    let invitation = pool.invite(&["--uses", "3"]).await?;
-    for _ in 0..HOSTS {
-        pool.join(&invitation, &["drover/hello:1", "drover/busybox:1"]).await?;
-    }
+    let pool = Pool::of_hosts(HOSTS, &["drover/hello:1", "drover/busybox:1"]).await?;
     pool.kubectl(&["apply", "-f", "-"], MANIFEST).await?.success()?;
     for deployment in ["deployment/web", "deployment/client"] {
         pool.kubectl(&["rollout", "status", deployment, "--timeout=120s"], "").await?.success()?;

@@ -84,11 +84,7 @@ async fn main() -> Result<()> {
 }
 
 async fn start(hosts: usize) -> Result<Pool> {
-    let mut pool = Pool::start_with_hosts(&[]).await?;
-    let invitation = pool.invite(&["--uses", &hosts.to_string()]).await?;
-    for _ in 0..hosts {
-        pool.join(&invitation, &["drover/hello:1", "drover/busybox:1"]).await?;
-    }
+    let pool = Pool::of_hosts(hosts, &["drover/hello:1", "drover/busybox:1"]).await?;
     let manifest = MANIFEST.replace("REPLICAS", &(2 * hosts).to_string());
     pool.kubectl(&["apply", "-f", "-"], &manifest).await?.success()?;
     pool.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"], "").await?.success()?;

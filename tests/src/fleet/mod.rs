@@ -16,7 +16,7 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -28,7 +28,11 @@ pub use pool::{Agent, Pool};
 pub use process::Victim;
 pub use writer::{Writer, Written};
 
-use crate::{Finished, binary, eventually, run};
+use crate::{
+    Finished, binary,
+    daemon::{forget_serving, serving, tail, uninstall},
+    eventually, run,
+};
 
 /// Addresses of the tests' own, as in [`crate::Cluster`].
 const NETWORK: [&str; 4] = ["--cluster-cidr", "10.64.0.0/12", "--service-cidr", "10.80.0.0/16"];
@@ -140,11 +144,7 @@ impl Server {
     pub fn start(&mut self) -> Result<()> {
         self.starts += 1;
         fs::create_dir_all(self.data_dir())?;
-        // A fresh server.json is how the server says that it serves.
-        fs::remove_file(self.data_dir().join("server.json")).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
+        forget_serving(&self.data_dir())?;
         let log = File::create(self.log_path())?;
         let (listen, node, bridge) = (format!("127.0.0.1:{}", self.port), self.node(), self.bridge());
         let mut command = Command::new(binary("drover")?);
@@ -163,15 +163,9 @@ impl Server {
     /// # Errors
     /// When it ends instead, with the end of its log.
     pub async fn serving(&mut self) -> Result<()> {
-        let (ready, log) = (self.data_dir().join("server.json"), self.log_path());
+        let (data, log) = (self.data_dir(), self.log_path());
         let process = self.process.as_mut().context("the server was started")?;
-        eventually("drover up serving", async || {
-            if let Some(status) = process.ended()? {
-                bail!("drover up ended with {status}:\n{}", tail(&log));
-            }
-            Ok(if ready.is_file() { Ok(()) } else { Err(tail(&log)) })
-        })
-        .await
+        serving(&data, &log, || process.ended()).await
     }
 
     /// Ends it with SIGKILL.
@@ -251,16 +245,8 @@ impl Drop for Server {
         if let Some(mut process) = self.process.take() {
             process.end();
         }
-        let uninstalled = binary("drover").map(|drover| {
-            let mut command = std::process::Command::new(drover);
-            command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
-            command.args(["--docker", &self.engine.url(), "--node-name", &self.node(), "--bridge", &self.bridge()]);
-            command.stdin(Stdio::null()).output()
-        });
-        match uninstalled {
-            Ok(Ok(output)) if output.status.success() => {}
-            other => eprintln!("drover uninstall failed: {other:?}"),
-        }
+        let flags = ["--docker", &self.engine.url(), "--node-name", &self.node(), "--bridge", &self.bridge()];
+        uninstall(binary("drover").map(std::process::Command::new), &self.data_dir(), &flags);
     }
 }
 
@@ -271,10 +257,4 @@ fn copy_keys(from: &Path, to: &Path) -> Result<()> {
         fs::copy(from.join("pki").join(file), to.join("pki").join(file))?;
     }
     Ok(())
-}
-
-fn tail(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
 }

@@ -6,12 +6,16 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{Engine, Lan, NETWORK, Victim, tail};
-use crate::{Finished, binary, eventually, free_port, run};
+use super::{Engine, Lan, NETWORK, Victim};
+use crate::{
+    Finished, binary,
+    daemon::{forget_serving, serving, tail, uninstall},
+    eventually, free_port, run,
+};
 
 /// The server and its agents. Dropping it ends everything, agents first.
 #[derive(Debug)]
@@ -57,8 +61,21 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn start_with_hosts(flags: &[&str]) -> Result<Self> {
+    async fn start_with_hosts(flags: &[&str]) -> Result<Self> {
         Self::start_beside(Some(Lan::make().await?), flags).await
+    }
+
+    /// The same with this many hosts joined.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`Self::join`].
+    pub async fn of_hosts(hosts: usize, images: &[&str]) -> Result<Self> {
+        let mut pool = Self::start_with_hosts(&[]).await?;
+        let invitation = pool.invite(&["--uses", &hosts.to_string()]).await?;
+        for _ in 0..hosts {
+            pool.join(&invitation, images).await?;
+        }
+        Ok(pool)
     }
 
     async fn start_beside(lan: Option<Lan>, flags: &[&str]) -> Result<Self> {
@@ -79,10 +96,7 @@ impl Pool {
     pub async fn start_server(&mut self) -> Result<()> {
         let (data, log) = (self.data_dir(), self.dir.path().join("server.log"));
         fs::create_dir_all(&data)?;
-        fs::remove_file(data.join("server.json")).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
+        forget_serving(&data)?;
         let mut command = Command::new(binary("drover")?);
         command.arg("server").arg("--data-dir").arg(&data).args(["--listen", &self.listen()]);
         command.args(NETWORK).args(&self.flags);
@@ -90,13 +104,7 @@ impl Pool {
         let child =
             command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true).spawn()?;
         let server = self.server.insert(Victim::new(child));
-        eventually("the server serving", async || {
-            if let Some(status) = server.ended()? {
-                bail!("the server ended with {status}:\n{}", tail(&log));
-            }
-            Ok(if data.join("server.json").is_file() { Ok(()) } else { Err(tail(&log)) })
-        })
-        .await
+        serving(&data, &log, || server.ended()).await
     }
 
     /// Ends the server with SIGTERM.
@@ -289,15 +297,8 @@ impl Drop for Agent {
         if !self.data_dir().join("cluster-name").is_file() {
             return; // It has never been a node.
         }
-        let uninstalled = binary("drover").map(|drover| {
-            let mut command = self.engine.command(drover.as_os_str()).into_std();
-            command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
-            command.args(["--docker", &self.engine.url(), "--node-name", &self.name, "--bridge", &self.bridge()]);
-            command.stdin(Stdio::null()).output()
-        });
-        match uninstalled {
-            Ok(Ok(output)) if output.status.success() => {}
-            other => eprintln!("drover uninstall failed: {other:?}"),
-        }
+        let flags = ["--docker", &self.engine.url(), "--node-name", &self.name, "--bridge", &self.bridge()];
+        let drover = binary("drover").map(|drover| self.engine.command(drover.as_os_str()).into_std());
+        uninstall(drover, &self.data_dir(), &flags);
     }
 }
