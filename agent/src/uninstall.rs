@@ -100,6 +100,8 @@ async fn remove_network(config: &UninstallConfig, docker: Arc<DockerEngine>, lef
         run_dir: config.run_dir.clone(),
         links_dir: config.links_dir.clone(),
         pod_cidr,
+        // An older record has none, and such an agent made no rule with it.
+        cluster_cidr: cluster_cidr.unwrap_or(pod_cidr),
         service_cidr,
         runtime: "drover".to_owned(),
     };

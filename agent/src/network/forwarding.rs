@@ -25,9 +25,10 @@ pub enum ForwardingError {
     },
 }
 
-/// Accepts forwarded traffic from and to the pods, unless that is accepted already.
-pub(super) async fn ensure(pods: Cidr) -> Result<(), ForwardingError> {
-    for rule in rules(pods) {
+/// Accepts forwarded traffic from and to the pods, and what a Service leads through this host to a pod of another node
+/// and back, unless that is accepted already.
+pub(super) async fn ensure(pods: Cidr, cluster: Cidr) -> Result<(), ForwardingError> {
+    for rule in rules(pods, cluster) {
         if !iptables("-C", &rule).await?.status.success() {
             let output = iptables("-I", &rule).await?;
             check(&rule, &output)?;
@@ -37,8 +38,8 @@ pub(super) async fn ensure(pods: Cidr) -> Result<(), ForwardingError> {
 }
 
 /// Takes the rules away.
-pub(super) async fn remove(pods: Cidr) -> Result<(), ForwardingError> {
-    for rule in rules(pods) {
+pub(super) async fn remove(pods: Cidr, cluster: Cidr) -> Result<(), ForwardingError> {
+    for rule in rules(pods, cluster) {
         while iptables("-C", &rule).await?.status.success() {
             let output = iptables("-D", &rule).await?;
             check(&rule, &output)?;
@@ -47,11 +48,22 @@ pub(super) async fn remove(pods: Cidr) -> Result<(), ForwardingError> {
     Ok(())
 }
 
-fn rules(pods: Cidr) -> [Vec<String>; 2] {
-    ["-s", "-d"].map(|side| {
-        let words = ["FORWARD", side, &pods.to_string(), "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"];
-        words.map(str::to_owned).to_vec()
-    })
+/// The rules of one agent: those of another on this host differ by their comment.
+fn rules(pods: Cidr, cluster: Cidr) -> [Vec<String>; 4] {
+    let accept = |side: &str, range: Cidr, condition: &[&str], comment: &str| {
+        let range = range.to_string();
+        let words = ["FORWARD", side, &range].into_iter().chain(condition.iter().copied());
+        words.chain(["-m", "comment", "--comment", comment, "-j", "ACCEPT"]).map(str::to_owned).collect()
+    };
+    // A translated connection has this state both ways.
+    let translated = ["-m", "conntrack", "--ctstate", "DNAT"];
+    let by_service = format!("drover: services through {pods}");
+    [
+        accept("-s", pods, &[], COMMENT),
+        accept("-d", pods, &[], COMMENT),
+        accept("-s", cluster, &translated, &by_service),
+        accept("-d", cluster, &translated, &by_service),
+    ]
 }
 
 async fn iptables(action: &str, rule: &[String]) -> Result<Output, ForwardingError> {
@@ -67,4 +79,25 @@ fn check(rule: &[String], output: &Output) -> Result<(), ForwardingError> {
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(ForwardingError::Refused { rule: rule.join(" "), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_let_through_and_so_is_what_a_service_leads_to_another_node() {
+        let rules = rules("10.128.4.0/22".parse().unwrap(), "10.128.0.0/9".parse().unwrap());
+        let text: Vec<String> = rules.iter().map(|rule| rule.join(" ")).collect();
+        let (own, service) = ("drover: pod traffic", "drover: services through 10.128.4.0/22");
+        assert_eq!(
+            text,
+            [
+                format!("FORWARD -s 10.128.4.0/22 -m comment --comment {own} -j ACCEPT"),
+                format!("FORWARD -d 10.128.4.0/22 -m comment --comment {own} -j ACCEPT"),
+                format!("FORWARD -s 10.128.0.0/9 -m conntrack --ctstate DNAT -m comment --comment {service} -j ACCEPT"),
+                format!("FORWARD -d 10.128.0.0/9 -m conntrack --ctstate DNAT -m comment --comment {service} -j ACCEPT"),
+            ]
+        );
+    }
 }

@@ -45,6 +45,8 @@ pub struct NetworkConfig {
     pub links_dir: PathBuf,
     /// The addresses of this node's pods (`node.spec.podCIDR`).
     pub pod_cidr: Cidr,
+    /// The addresses of the pods of all nodes.
+    pub cluster_cidr: Cidr,
     /// The addresses of Services.
     pub service_cidr: Cidr,
     /// The engine's name for the wrapper runtime.
@@ -119,7 +121,7 @@ impl HostNetwork {
         }
         let netlink = Netlink::open().map_err(StartError::Netlink)?;
         let bridge = bridge::ensure(&netlink, &config.bridge, config.pod_cidr, config.service_cidr).await?;
-        forwarding::ensure(config.pod_cidr).await?;
+        forwarding::ensure(config.pod_cidr, config.cluster_cidr).await?;
         Ok(Self { config, netlink, bridge, pods })
     }
 
@@ -156,7 +158,7 @@ impl HostNetwork {
     /// # Errors
     /// As [`Self::start`].
     pub async fn uninstall(self) -> Result<(), StartError> {
-        forwarding::remove(self.config.pod_cidr).await?;
+        forwarding::remove(self.config.pod_cidr, self.config.cluster_cidr).await?;
         let failed = |source| BridgeError::Link { bridge: self.config.bridge.clone(), source };
         self.sweep().await.map_err(failed)?;
         self.netlink.remove(self.bridge.index).await.map_err(failed)?;
@@ -165,7 +167,7 @@ impl HostNetwork {
 
     async fn repair(&self) -> Result<(), StartError> {
         bridge::ensure(&self.netlink, &self.config.bridge, self.config.pod_cidr, self.config.service_cidr).await?;
-        forwarding::ensure(self.config.pod_cidr).await?;
+        forwarding::ensure(self.config.pod_cidr, self.config.cluster_cidr).await?;
         self.sweep().await.map_err(|source| BridgeError::Link { bridge: self.config.bridge.clone(), source })?;
         Ok(())
     }

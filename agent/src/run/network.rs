@@ -131,13 +131,14 @@ impl NetworkParts<'_> {
             run_dir: self.config.run_dir.clone(),
             links_dir: self.config.links_dir.clone(),
             pod_cidr: self.pod_cidr,
+            cluster_cidr: self.config.cluster_cidr,
             service_cidr: self.config.service_cidr,
             runtime: RUNTIME.to_owned(),
         };
         let record = NetworkRecord {
             pod_cidr: config.pod_cidr.to_string(),
             service_cidr: config.service_cidr.to_string(),
-            cluster_cidr: Some(self.config.cluster_cidr.to_string()),
+            cluster_cidr: Some(config.cluster_cidr.to_string()),
         };
         write_record(&self.config.data_dir, &record).map_err(|error| error.to_string())?;
         let docker = self.docker.connection().await.map_err(|error| error.to_string())?;

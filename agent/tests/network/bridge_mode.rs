@@ -78,6 +78,7 @@ impl Fallback {
             run_dir: folder.path().join("run"),
             links_dir: folder.path().join("run/containers"),
             pod_cidr: range(Ipv4Addr::new(100, 96, 0, 0)),
+            cluster_cidr: Cidr::new(Ipv4Addr::new(100, 64, 0, 0), 10).unwrap(),
             service_cidr: range(Ipv4Addr::new(100, 104, 0, 0)),
             runtime: "drover".into(),
         };

@@ -44,6 +44,7 @@ impl Lab {
             run_dir: folder.path().join("run"),
             links_dir: folder.path().join("run/containers"),
             pod_cidr: Cidr::new(Ipv4Addr::from_bits(base), 24).unwrap(),
+            cluster_cidr: Cidr::new(Ipv4Addr::new(100, 64, 0, 0), 10).unwrap(),
             service_cidr: Cidr::new(Ipv4Addr::from_bits(services), 24).unwrap(),
             runtime: "drover".into(),
         };

@@ -194,17 +194,17 @@ async fn the_firewall_rules_come_back_and_go_at_the_end() {
         let listed = std::process::Command::new("iptables").args(["-w", "-S", "FORWARD"]).output().unwrap();
         String::from_utf8(listed.stdout).unwrap().lines().filter(|line| line.contains(&pods)).count()
     };
-    assert_eq!(rules(), 2);
+    assert_eq!(rules(), 4);
     lab.restart().await;
-    assert_eq!(rules(), 2, "a second start adds nothing");
+    assert_eq!(rules(), 4, "a second start adds nothing");
     let specification = format!("-s {pods} -m comment --comment");
     let mut words = vec!["-w", "-D", "FORWARD"];
     words.extend(specification.split(' '));
     words.extend(["drover: pod traffic", "-j", "ACCEPT"]);
     assert!(std::process::Command::new("iptables").args(words).status().unwrap().success());
-    assert_eq!(rules(), 1);
+    assert_eq!(rules(), 3);
     lab.restart().await;
-    assert_eq!(rules(), 2);
+    assert_eq!(rules(), 4);
     lab.end().await;
     assert_eq!(rules(), 0);
 }

@@ -37,7 +37,7 @@ impl Lan {
         &self.bridge.address
     }
 
-    /// Adds host `number` (0 to 99).
+    /// Adds host `number` (0 to 99). It drops what it forwards, as the Docker Engine has it on a host where it may.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -52,7 +52,8 @@ impl Lan {
             "ip netns add {name} && ip -n {name} link set lo up && \
              ip -n {name} link add eth0 type veth peer name {name} netns 1 && ip link set {name} master {lan} up && \
              ip -n {name} addr add {address}/24 dev eth0 && ip -n {name} link set eth0 up && \
-             ip -n {name} route add default via {}",
+             ip -n {name} route add default via {} && \
+             nsenter --net=/run/netns/{name} iptables -w 10 -P FORWARD DROP",
             self.address()
         );
         run("sh".as_ref(), &["-c", &script], "", &[]).await?.success()?;

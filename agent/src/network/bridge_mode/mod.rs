@@ -181,7 +181,7 @@ impl BridgeNetwork {
         if let Some(link) = self.netlink.find(&self.config.bridge).await.map_err(failed)? {
             self.netlink.ensure_link_route(link.index, self.config.service_cidr).await.map_err(failed)?;
         }
-        Ok(forwarding::ensure(self.config.pod_cidr).await?)
+        Ok(forwarding::ensure(self.config.pod_cidr, self.config.cluster_cidr).await?)
     }
 
     /// Removes holders of pods that no record knows: of an earlier boot of this host.
@@ -359,7 +359,7 @@ pub async fn remove_bridge_mode(config: &NetworkConfig, access: &EngineAccess, c
         }
     }
     if engine_network::remove(&docker, &config.bridge).await? {
-        forwarding::remove(config.pod_cidr).await?;
+        forwarding::remove(config.pod_cidr, config.cluster_cidr).await?;
         // Another agent's holders may need it; then the engine refuses, rightly.
         drop(docker.remove_image(&holders.image, None::<bollard::query_parameters::RemoveImageOptions>, None).await);
     }
