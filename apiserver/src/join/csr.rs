@@ -1,10 +1,11 @@
 //! Reading a certificate signing request: who asks for a certificate, and with which key.
 
-use crate::pki::identity::fingerprint;
 use drover_api::{names, status::ApiError};
 use rcgen::{
     CertificateSigningRequestParams, DnType, DnValue, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SubjectPublicKeyInfo,
 };
+
+use crate::pki::identity::fingerprint;
 
 /// A request whose signature proves that the sender has the key.
 #[derive(Debug)]

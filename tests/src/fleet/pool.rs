@@ -57,20 +57,12 @@ impl Pool {
         Self::start_beside(None, flags).await
     }
 
-    /// The same with a host of its own for each agent.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    async fn start_with_hosts(flags: &[&str]) -> Result<Self> {
-        Self::start_beside(Some(Lan::make().await?), flags).await
-    }
-
-    /// The same with this many hosts joined.
+    /// The same with this many agents joined, each on a host of its own.
     ///
     /// # Errors
     /// As [`Self::start`], and [`Self::join`].
     pub async fn of_hosts(hosts: usize, images: &[&str]) -> Result<Self> {
-        let mut pool = Self::start_with_hosts(&[]).await?;
+        let mut pool = Self::start_beside(Some(Lan::make().await?), &[]).await?;
         let invitation = pool.invite(&["--uses", &hosts.to_string()]).await?;
         for _ in 0..hosts {
             pool.join(&invitation, images).await?;
