@@ -21,6 +21,7 @@ pub mod pod;
 pub mod probes;
 
 pub mod join;
+pub mod neighbours;
 pub mod node;
 
 pub mod dns;

@@ -1,8 +1,9 @@
 //! The host of a hollow node: nothing but values.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use futures::stream;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -11,11 +12,12 @@ use crate::{
     Error,
     config::ForbiddenPaths,
     engine::EngineInfo,
+    neighbours::Heard,
     network::Cidr,
-    node::{HostView, acknowledged_revision},
+    node::{HostView, acknowledged_revision, suspects},
     pod::routes::NOBODY_ACKNOWLEDGES,
     proxy::{ProxyConfig, ProxyInput},
-    run::{Base, Host, Informers, NetworkState, feed},
+    run::{Base, Host, Informers, NetworkState, Others, changes, feed},
     seams::{PodDirectory, PodFiles, PodNetwork, PodVolumes, Prober},
     source::Recorder,
     volumes::{KubeVolumeApi, NodeVolumes, Reclaimer, VolumeApi, VolumeTools, VolumesConfig, run_reclaimer},
@@ -26,6 +28,23 @@ const DATA_DIR: &str = "/nonexistent/drover";
 
 pub(super) struct HollowHost {
     pub(super) config: HollowConfig,
+}
+
+impl HollowHost {
+    /// A hollow host asks nobody: it hears what its state says.
+    fn tell_what_is_heard(&self, told: watch::Sender<Heard>, shutdown: &CancellationToken) {
+        let (mut heard, shutdown) = (self.config.state.heard.subscribe(), shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                told.send_replace(heard.borrow_and_update().clone());
+                // Cancel-safe: a watch and a token.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = heard.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
 }
 
 #[async_trait]
@@ -50,13 +69,18 @@ impl Host for HollowHost {
         let (input_tx, input_rx) = watch::channel(None);
         tokio::spawn(proxy::keep(config, input_rx, table, state.applied, shutdown.clone()));
         let host_ports = network.host_ports();
-        feed(informers, host_ports.clone(), shutdown, move |informers| {
+        self.tell_what_is_heard(state.heard.clone(), shutdown);
+        let own = self.config.node_name.clone();
+        let others = Others { heard: state.heard.subscribe(), suspects: state.suspects, own };
+        let wake = stream::select(changes(&host_ports), others.changes());
+        feed(informers, wake, shutdown, move |informers| {
             // The revision is read first: the objects are then at least that new.
             let revision = informers.slices.state().revision;
             let input = ProxyInput {
                 services: informers.services.list(),
                 slices: informers.slices.list(),
                 host_ports: host_ports.borrow().clone(),
+                doubted: others.doubted(),
                 revision,
             };
             input_tx.send_replace(Some(input));
@@ -111,6 +135,14 @@ impl Host for HollowHost {
             RoutesFrom::Controllers => acknowledged_revision(base.client.0.clone(), base.chance.clone(), shutdown),
             // It never changes, so it needs no sender.
             RoutesFrom::Nobody { .. } => watch::channel(NOBODY_ACKNOWLEDGES).1,
+        }
+    }
+
+    fn suspects(&self, base: &Base, shutdown: &CancellationToken) -> watch::Receiver<BTreeSet<String>> {
+        match self.config.routes {
+            RoutesFrom::Controllers => suspects(base.client.0.clone(), base.chance.clone(), shutdown),
+            // It never changes, so it needs no sender.
+            RoutesFrom::Nobody { .. } => watch::channel(BTreeSet::new()).1,
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use tokio::sync::watch;
+
 use super::ProxyTable;
 use crate::{
     chance::Chance,
@@ -14,6 +16,7 @@ use crate::{
         fake::{Behaviour, FakeEngine},
     },
     ledger::MemoryDisk,
+    neighbours::Heard,
     node::{HostFacts, HostPressure, HostView},
     seams::fake::{FakeNetwork, MemoryFiles},
     volumes::MemoryVolumes,
@@ -34,6 +37,8 @@ pub struct HollowState {
     pub volumes: MemoryVolumes,
     /// The kernel's table of Services; `None` acknowledges every revision without making a table.
     pub table: Option<ProxyTable>,
+    /// What the host hears of its neighbours; nothing, unless somebody says otherwise.
+    pub heard: watch::Sender<Heard>,
     /// The host's facts.
     pub host: HollowFacts,
 }
@@ -97,6 +102,7 @@ impl HollowState {
             files: MemoryFiles::default(),
             volumes: MemoryVolumes::default(),
             table: Some(ProxyTable::default()),
+            heard: watch::channel(Heard::default()).0,
             host,
         }
     }

@@ -14,15 +14,15 @@ pub(super) struct Purpose<'a> {
     /// `namespace/name:port`, for the reader and as the key of session affinity.
     pub(super) title: &'a str,
     /// `tcp`, `udp` or `sctp`.
-    pub(super) protocol: &'a str,
+    pub(super) protocol: &'static str,
     /// Session affinity's time-out in seconds.
     pub(super) affinity: Option<u32>,
 }
 
 /// Enters the chain that spreads over `backends` (not empty) and returns its name.
 pub(super) fn add_chain(tables: &mut Tables, purpose: Purpose<'_>, backends: &[Backend]) -> String {
-    if purpose.protocol == "udp" {
-        tables.udp.extend(backends.iter().map(|backend| (backend.address, backend.port)));
+    for Backend { address, port, .. } in backends {
+        tables.add_target(purpose.protocol, *address, *port);
     }
     match purpose.affinity {
         Some(seconds) => with_affinity(tables, purpose, backends, seconds),

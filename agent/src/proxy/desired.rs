@@ -1,6 +1,6 @@
 //! What the table must hold: a pure function of Services, EndpointSlices, host ports and this node.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
@@ -42,6 +42,8 @@ pub struct ProxyInput {
     pub slices: Vec<Arc<EndpointSlice>>,
     /// Host ports of this node's pods.
     pub host_ports: PodHostPorts,
+    /// Nodes whose hosts may be gone: new connections go there only where nobody else is left.
+    pub doubted: BTreeSet<String>,
     /// The highest EndpointSlice resourceVersion that `slices` reflects, deletions and bookmarks included.
     pub revision: u64,
 }
@@ -50,7 +52,7 @@ pub struct ProxyInput {
 pub fn desired(input: &ProxyInput, config: &ProxyConfig) -> Tables {
     let mut tables = Tables::default();
     base::add_chains(&mut tables, config);
-    let slices = SliceIndex::new(&input.slices);
+    let slices = SliceIndex::new(&input.slices, &input.doubted);
     let mut services: Vec<&Service> = input.services.iter().map(AsRef::as_ref).collect();
     services.sort_by_key(|service| (&service.metadata.namespace, &service.metadata.name));
     for service in services {
@@ -117,9 +119,7 @@ fn add_host_ports(tables: &mut Tables, host_ports: &PodHostPorts) {
                 None => tables.add_element("hostports", key, target),
             }
             tables.add_element("hairpin", format!("{address} . {address}"), String::new());
-            if protocol == "udp" {
-                tables.udp.insert((*address, port.container_port));
-            }
+            tables.add_target(protocol, *address, port.container_port);
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Which endpoints of a Service port get traffic.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -15,17 +19,22 @@ pub(super) struct Backend {
 
 /// Slices by namespace and Service name.
 #[derive(Debug)]
-pub(super) struct SliceIndex<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+pub(super) struct SliceIndex<'a> {
+    slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    doubted: &'a BTreeSet<String>,
+}
 
-/// The backends of a Service port: those that are ready and those that are leaving but still serve.
+/// The backends of a Service port: those that are ready, those that are leaving but still serve, and those that may be
+/// gone with their hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Backends {
     ready: Vec<Backend>,
     leaving: Vec<Backend>,
+    doubted: Vec<Backend>,
 }
 
 impl<'a> SliceIndex<'a> {
-    pub(super) fn new(slices: &'a [Arc<EndpointSlice>]) -> Self {
+    pub(super) fn new(slices: &'a [Arc<EndpointSlice>], doubted: &'a BTreeSet<String>) -> Self {
         let mut index: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
             let labels = slice.metadata.labels.as_ref();
@@ -34,13 +43,13 @@ impl<'a> SliceIndex<'a> {
                 index.entry((namespace, service.as_str())).or_default().push(slice);
             }
         }
-        Self(index)
+        Self { slices: index, doubted }
     }
 
     /// The backends of the port of that name and protocol.
     pub(super) fn backends(&self, service: (&str, &str), port: (&str, &str), node: &str) -> Backends {
         let mut backends = Backends::default();
-        for slice in self.0.get(&service).into_iter().flatten() {
+        for slice in self.slices.get(&service).into_iter().flatten() {
             let ports = slice.ports.iter().flatten();
             let mut matching = ports.filter(|candidate| {
                 let protocol = candidate.protocol.as_deref().unwrap_or("TCP");
@@ -49,10 +58,11 @@ impl<'a> SliceIndex<'a> {
             let number = matching.find_map(|candidate| u16::try_from(candidate.port?).ok());
             let Some(number) = number.filter(|number| *number != 0) else { continue };
             for endpoint in &slice.endpoints {
-                backends.add(endpoint, number, node);
+                let is_doubted = endpoint.node_name.as_ref().is_some_and(|node| self.doubted.contains(node));
+                backends.add(endpoint, number, node, is_doubted);
             }
         }
-        for list in [&mut backends.ready, &mut backends.leaving] {
+        for list in [&mut backends.ready, &mut backends.leaving, &mut backends.doubted] {
             list.sort_unstable();
             list.dedup();
         }
@@ -61,7 +71,7 @@ impl<'a> SliceIndex<'a> {
 }
 
 impl Backends {
-    fn add(&mut self, endpoint: &Endpoint, port: u16, node: &str) {
+    fn add(&mut self, endpoint: &Endpoint, port: u16, node: &str, is_doubted: bool) {
         let conditions = endpoint.conditions.as_ref();
         let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
         let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
@@ -71,22 +81,25 @@ impl Backends {
         let Some(address) = address.filter(|address| routable(*address)) else { return };
         let local = endpoint.node_name.as_deref() == Some(node);
         let backend = Backend { address, port, local };
-        if ready {
-            self.ready.push(backend);
-        } else if serving && terminating {
-            self.leaving.push(backend);
+        match (ready, serving && terminating) {
+            (true, _) if is_doubted => self.doubted.push(backend),
+            (true, _) => self.ready.push(backend),
+            (false, true) if !is_doubted => self.leaving.push(backend),
+            _ => {}
         }
     }
 
     /// Those that get new connections: the ready ones; when there is none, those that are leaving but still serve
-    /// (KEP-1669: better than nobody while everything is replaced).
+    /// (KEP-1669: better than nobody while everything is replaced); when there is none of them either, those whose
+    /// hosts are doubted.
     pub(super) fn choose(&self, local_only: bool) -> Vec<Backend> {
         let eligible = |list: &[Backend]| -> Vec<Backend> {
             list.iter().filter(|backend| backend.local || !local_only).copied().collect()
         };
-        let ready = eligible(&self.ready);
-        let blackhole = drover_api::mutants::active("E08-nobody-rather-than-leaving");
-        if ready.is_empty() && !blackhole { eligible(&self.leaving) } else { ready }
+        let leaving: &[Backend] =
+            if drover_api::mutants::active("E08-nobody-rather-than-leaving") { &[] } else { &self.leaving };
+        let in_order = [&self.ready, leaving, &self.doubted].into_iter().map(eligible);
+        in_order.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
     }
 }
 

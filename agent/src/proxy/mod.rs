@@ -17,6 +17,7 @@ mod observe;
 mod runner;
 mod tables;
 
+pub use conntrack::FlowTarget;
 pub use desired::{ProxyConfig, ProxyInput, desired};
 pub use diff::{Change, diff, left_over, sweep};
 pub use nft::NftError;

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    conntrack,
+    conntrack::{self, FlowTarget},
     desired::{ProxyConfig, ProxyInput, desired},
     diff::{diff, left_over, sweep},
     nft::{self, NftError},
@@ -35,7 +35,7 @@ struct Known {
     generation: u32,
     /// Chains and sets that nothing leads to, with when that was first seen.
     left: BTreeMap<String, Instant>,
-    udp: BTreeSet<(std::net::Ipv4Addr, u16)>,
+    targets: BTreeSet<FlowTarget>,
 }
 
 /// Applies every input until `stop`, repairs what others break, and publishes the applied revision. The input is `None`
@@ -108,8 +108,8 @@ async fn step(
         let started = Instant::now();
         let observed = nft::list(&config.table).await?;
         *next_reading = Instant::now() + started.elapsed() * READING_SHARE;
-        let (left, udp) = known.take().map(|known| (known.left, known.udp)).unwrap_or_default();
-        *known = Some(Known { observed, generation, left, udp });
+        let (left, targets) = known.take().map(|known| (known.left, known.targets)).unwrap_or_default();
+        *known = Some(Known { observed, generation, left, targets });
     }
     let Some(known) = known else { return Ok(()) };
     let tables = desired(input, config);
@@ -149,7 +149,10 @@ impl Known {
 }
 
 async fn forget_flows(known: &mut Known, tables: Tables) {
-    let gone: BTreeSet<_> = known.udp.difference(&tables.udp).copied().collect();
-    known.udp = tables.udp;
-    conntrack::forget(&gone).await;
+    let gone = known.targets.difference(&tables.targets).copied();
+    let (udp, tcp) = gone.partition(|target| target.protocol == "udp");
+    known.targets = tables.targets;
+    // Nobody waits for those: they only spare a client some of its tries.
+    tokio::spawn(conntrack::forget(tcp));
+    conntrack::forget(udp).await;
 }

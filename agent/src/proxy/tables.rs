@@ -7,6 +7,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::conntrack::FlowTarget;
+
 /// Named maps and sets whose elements the proxy manages, with their types.
 pub(super) const MAPS: [(&str, &str); 6] = [
     ("services", "map {} { type ipv4_addr . inet_proto . inet_service : verdict; }"),
@@ -26,8 +28,8 @@ pub struct Tables {
     pub affinity: BTreeMap<String, String>,
     /// Elements of the managed maps and sets by map: key to value, which is empty in a set.
     pub elements: BTreeMap<&'static str, BTreeMap<String, String>>,
-    /// UDP endpoints in use: when one goes, its flows must be forgotten.
-    pub udp: BTreeSet<(Ipv4Addr, u16)>,
+    /// Endpoints in use: when one goes, flows to it must be forgotten.
+    pub targets: BTreeSet<FlowTarget>,
 }
 
 /// One chain.
@@ -74,6 +76,13 @@ impl Tables {
         let name = format!("{kind}_{}", digest(&chain));
         self.chains.insert(name.clone(), chain);
         name
+    }
+
+    /// Notes an endpoint that connections may lead to.
+    pub(super) fn add_target(&mut self, protocol: &'static str, address: Ipv4Addr, port: u16) {
+        if matches!(protocol, "tcp" | "udp") {
+            self.targets.insert(FlowTarget { protocol, address, port });
+        }
     }
 
     /// Enters an element, unless its key is taken: the first Service in name order keeps it.

@@ -90,6 +90,28 @@ fn a_service_leads_to_its_ready_endpoints_and_only_when_there_is_none_to_those_t
 }
 
 #[test]
+fn a_doubted_node_gets_connections_only_where_nobody_else_is_left() {
+    let all = json!([
+        endpoint("10.128.4.2", "there", "ready"),
+        endpoint("10.128.8.2", "yonder", "ready"),
+        endpoint("10.128.8.3", "yonder", "leaving"),
+        endpoint("10.128.0.3", "here", "leaving"),
+    ]);
+    let leads_to = |doubted: &[&str], endpoints: &[Value]| {
+        let doubted = doubted.iter().map(|node| (*node).to_owned()).collect();
+        let slices = [slice("web", &json!(endpoints))];
+        let shown = show(&ProxyInput { doubted, ..input(&[web(&json!({}))], &slices) });
+        let found = ["10.128.4.2", "10.128.8.2", "10.128.8.3", "10.128.0.3"].into_iter();
+        found.filter(|address| shown.contains(&format!(" : {address} . 8080"))).collect::<Vec<_>>()
+    };
+    let all = all.as_array().unwrap();
+    assert_eq!(leads_to(&[], all), ["10.128.4.2", "10.128.8.2"]);
+    assert_eq!(leads_to(&["yonder"], all), ["10.128.4.2"]);
+    assert_eq!(leads_to(&["yonder", "there"], all), ["10.128.0.3"], "who leaves but is surely there");
+    assert_eq!(leads_to(&["yonder", "there"], &all[..3]), ["10.128.4.2", "10.128.8.2"], "better than nobody");
+}
+
+#[test]
 fn local_policies_keep_to_this_node() {
     let endpoints = json!([endpoint("10.128.0.2", "here", "ready"), endpoint("10.128.4.2", "there", "ready")]);
     let local = json!({ "type": "NodePort", "externalTrafficPolicy": "Local" });

@@ -1,6 +1,6 @@
 //! A node agent on whatever host: the order in which its parts start, the same for Docker hosts and simulated ones.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::api::{
@@ -19,8 +19,9 @@ use crate::{
     engine::{Engine, EngineInfo, ImageCache},
     environment::ApiEnvironment,
     ledger::Ledger,
+    neighbours::Heard,
     network::Cidr,
-    node::{HostView, NodeIdentity, NodeReporter, heartbeat, register},
+    node::{Heartbeat, HostView, NodeIdentity, NodeReporter, register},
     pod::{
         self, EngineHealth,
         context::{Context, NodeFacts},
@@ -93,6 +94,9 @@ pub(crate) trait Host: Send + Sync {
     /// The revision that every live proxy has acknowledged.
     fn acknowledged(&self, base: &Base, shutdown: &CancellationToken) -> watch::Receiver<u64>;
 
+    /// The nodes whose hosts the controllers take to be gone, perhaps.
+    fn suspects(&self, base: &Base, shutdown: &CancellationToken) -> watch::Receiver<BTreeSet<String>>;
+
     /// Addresses for pods where nobody gives the node any.
     fn own_pod_cidr(&self) -> Option<Cidr>;
 
@@ -122,6 +126,10 @@ pub(crate) struct NetworkState {
     pub(crate) applied: watch::Sender<u64>,
     /// Why the network is not ready; empty when it is.
     pub(crate) trouble: watch::Sender<String>,
+    /// What this node says of its neighbours.
+    pub(crate) heard: watch::Sender<Heard>,
+    /// What the controllers say of them.
+    pub(crate) suspects: watch::Receiver<BTreeSet<String>>,
 }
 
 /// What the agent watches.
@@ -155,8 +163,16 @@ pub(crate) async fn run_agent(base: Base, host: &dyn Host, shutdown: Cancellatio
     let (health, facts) = pod::watch_engine(Arc::clone(&base.engine), images.clone(), &base.owner, &shutdown);
     let (applied_tx, applied_rx) = watch::channel(0);
     let (trouble_tx, trouble_rx) = watch::channel("the pod network is being set up".to_owned());
-    let (client, node_name) = (base.client.0.clone(), base.identity.name.clone());
-    let beat = tokio::spawn(heartbeat(client, node_name, base.clock.clone(), applied_rx, shutdown.clone()));
+    let (heard_tx, heard_rx) = watch::channel(Heard::default());
+    let suspects = host.suspects(&base, &shutdown);
+    let beat = Heartbeat {
+        node: base.identity.name.clone(),
+        clock: base.clock.clone(),
+        applied: applied_rx,
+        heard: heard_rx,
+        suspects: suspects.clone(),
+    };
+    let beat = tokio::spawn(beat.run(base.client.0.clone(), shutdown.clone()));
 
     let start = async {
         // A node whose engine does not answer still joins, and says so: the reporter fills in what is missing later.
@@ -184,7 +200,8 @@ pub(crate) async fn run_agent(base: Base, host: &dyn Host, shutdown: Cancellatio
         };
         let pod_cidr = pod_cidr(&node, &base.identity.name, host.own_pod_cidr()).await;
         let informers = Informers::spawn(&base, &shutdown);
-        let state = NetworkState { applied: applied_tx, trouble: trouble_tx.clone() };
+        let trouble = trouble_tx.clone();
+        let state = NetworkState { applied: applied_tx, trouble, heard: heard_tx, suspects };
         let network = host.start_network(&base, &informers, pod_cidr, state, &shutdown).await;
         (info, reporter, informers, network)
     };

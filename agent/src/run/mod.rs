@@ -8,7 +8,7 @@ mod agent;
 mod config;
 mod network;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinHandle};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use agent::{Base, Host, Informers, NetworkState, NodeClient, run_agent};
 pub use config::{Config, Error};
-pub(crate) use network::feed;
+pub(crate) use network::{Others, changes, feed};
 
 use self::network::NetworkParts;
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     engine::{DockerEngine, Engine, EngineInfo},
     ledger::Ledger,
     network::Cidr,
-    node::{HostView, NodeIdentity, ThisHost, acknowledged_revision, detect_address, oom_score_floor},
+    node::{HostView, NodeIdentity, ThisHost, acknowledged_revision, detect_address, oom_score_floor, suspects},
     pod::HostFiles,
     probes::NetworkProber,
     seams::{PodDirectory, PodFiles, PodNetwork, PodVolumes, Prober},
@@ -81,7 +81,7 @@ impl Host for DockerHost {
             clock: &base.clock,
             pod_cidr,
         };
-        parts.start(informers, state.applied, &state.trouble, shutdown).await
+        parts.start(informers, state, shutdown).await
     }
 
     /// Makes the volumes of pods, and removes those of this node whose claims are gone.
@@ -134,6 +134,10 @@ impl Host for DockerHost {
 
     fn acknowledged(&self, base: &Base, shutdown: &CancellationToken) -> watch::Receiver<u64> {
         acknowledged_revision(base.client.0.clone(), base.chance.clone(), shutdown)
+    }
+
+    fn suspects(&self, base: &Base, shutdown: &CancellationToken) -> watch::Receiver<BTreeSet<String>> {
+        suspects(base.client.0.clone(), base.chance.clone(), shutdown)
     }
 
     fn own_pod_cidr(&self) -> Option<Cidr> {

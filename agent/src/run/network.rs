@@ -1,14 +1,16 @@
 //! Starts the network parts: wrapper runtime, bridge, service proxy, DNS. Each is tried until it works; the Node says
 //! what is missing.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, runtime::watcher};
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Informers};
+use super::{Config, Informers, NetworkState};
 use crate::{
     causes::with_causes,
     chance::Chance,
@@ -17,6 +19,7 @@ use crate::{
     dns::{self, DnsConfig, DnsInput},
     engine::{DockerEngine, Engine},
     ledger::Ledger,
+    neighbours::{self, Heard, NeighboursConfig, doubted},
     network::{
         BridgeNetwork, Cidr, EngineAccess, HostNetwork, ModeChoice, NetworkConfig, NodeNetwork, PodHostPorts,
         RuntimeConfig,
@@ -49,10 +52,11 @@ impl NetworkParts<'_> {
     pub(super) async fn start(
         &self,
         informers: &Informers,
-        applied: watch::Sender<u64>,
-        trouble: &watch::Sender<String>,
+        state: NetworkState,
         shutdown: &CancellationToken,
     ) -> Arc<dyn PodNetwork> {
+        let NetworkState { applied, trouble, heard, suspects } = state;
+        let trouble = &trouble;
         let (mode, reason) = until_ok(trouble, || self.choose_mode()).await;
         self.announce(mode, reason.as_deref()).await;
         let network = until_ok(trouble, || self.start_network(mode)).await;
@@ -60,11 +64,12 @@ impl NetworkParts<'_> {
         let maintained = network.clone();
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
-        self.start_fabric(shutdown);
-        self.start_proxy(informers, network.host_ports(), applied, shutdown);
+        let others = Others { heard: heard.subscribe(), suspects, own: self.config.node_name.clone() };
+        self.start_fabric(heard, shutdown);
+        self.start_proxy(informers, network.host_ports(), others, applied, shutdown);
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
-        feed(informers, watch::channel(()).1, shutdown, move |informers| {
+        feed(informers, stream::pending(), shutdown, move |informers| {
             let input = DnsInput { services: informers.services.list(), slices: informers.slices.list() };
             input_tx.send_replace(Some(input));
         });
@@ -163,18 +168,26 @@ impl NetworkParts<'_> {
     }
 
     /// Routes to the pods of the other nodes, as the Nodes come and go.
-    fn start_fabric(&self, shutdown: &CancellationToken) {
+    fn start_fabric(&self, heard: watch::Sender<Heard>, shutdown: &CancellationToken) {
         let own = Own {
             node_name: self.config.node_name.clone(),
             pod_cidr: self.pod_cidr,
             cluster_cidr: self.config.cluster_cidr,
             service_cidr: self.config.service_cidr,
         };
+        let secret = rand::random();
+        let neighbours = NeighboursConfig { own: own.clone(), secret };
         let config =
             FabricConfig { own, cluster_name: self.config.cluster_name.clone(), bridge: self.config.bridge.clone() };
         let nodes: Api<Node> = Api::all(self.config.client.clone());
         let (nodes, _) = Informer::spawn(nodes, watcher::Config::default(), Chance::System, shutdown.clone());
         let (input_tx, input_rx) = watch::channel(None);
+        let (input, stop) = (input_rx.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            if let Err(error) = neighbours::run(neighbours, input, heard, stop).await {
+                tracing::error!(%error, "other hosts cannot be asked whether they are there; only their agents' silence tells");
+            }
+        });
         let stop = shutdown.clone();
         tokio::spawn(async move {
             if let Err(error) = fabric::run(config, input_rx, stop).await {
@@ -200,6 +213,7 @@ impl NetworkParts<'_> {
         &self,
         informers: &Informers,
         host_ports: watch::Receiver<PodHostPorts>,
+        others: Others,
         applied: watch::Sender<u64>,
         shutdown: &CancellationToken,
     ) {
@@ -212,7 +226,7 @@ impl NetworkParts<'_> {
         };
         let (input_tx, input_rx) = watch::channel(None);
         tokio::spawn(proxy::run(config, input_rx, applied, shutdown.clone()));
-        let wake = host_ports.clone();
+        let wake = stream::select(changes(&host_ports), others.changes());
         feed(informers, wake, shutdown, move |informers| {
             // The revision is read first: the objects are then at least that new.
             let revision = informers.slices.state().revision;
@@ -220,6 +234,7 @@ impl NetworkParts<'_> {
                 services: informers.services.list(),
                 slices: informers.slices.list(),
                 host_ports: host_ports.borrow().clone(),
+                doubted: others.doubted(),
                 revision,
             };
             input_tx.send_replace(Some(input));
@@ -239,11 +254,10 @@ impl NetworkParts<'_> {
     }
 }
 
-/// Passes Services and slices on at every change of theirs or of `wake`, once both are complete. A `wake` without a
-/// sender never changes.
-pub(crate) fn feed<T: Send + Sync + 'static>(
+/// Passes Services and slices on at every change of theirs and whenever `wake` says so, once both are complete.
+pub(crate) fn feed(
     informers: &Informers,
-    mut wake: watch::Receiver<T>,
+    mut wake: impl Stream<Item = ()> + Unpin + Send + 'static,
     shutdown: &CancellationToken,
     send: impl Fn(&Informers) + Send + 'static,
 ) {
@@ -259,10 +273,39 @@ pub(crate) fn feed<T: Send + Sync + 'static>(
                 () = shutdown.cancelled() => return,
                 Ok(()) = services.changed() => {}
                 Ok(()) = slices.changed() => {}
-                Ok(()) = wake.changed() => {}
+                Some(()) = wake.next() => {}
             }
         }
     });
+}
+
+/// What is known of the hosts of other nodes.
+pub(crate) struct Others {
+    /// What this node's own questions found.
+    pub(crate) heard: watch::Receiver<Heard>,
+    /// Whom the controllers doubt.
+    pub(crate) suspects: watch::Receiver<BTreeSet<String>>,
+    /// This node.
+    pub(crate) own: String,
+}
+
+impl Others {
+    /// The nodes that Services do without where they can.
+    pub(crate) fn doubted(&self) -> BTreeSet<String> {
+        doubted(&self.heard.borrow(), &self.suspects.borrow(), &self.own)
+    }
+
+    /// Says when that may have changed.
+    pub(crate) fn changes(&self) -> impl Stream<Item = ()> + Unpin + Send + 'static {
+        stream::select(changes(&self.heard), changes(&self.suspects))
+    }
+}
+
+/// Says when a value changes.
+pub(crate) fn changes<T: Clone + Send + Sync + 'static>(
+    value: &watch::Receiver<T>,
+) -> impl Stream<Item = ()> + Unpin + Send + 'static {
+    WatchStream::from_changes(value.clone()).map(drop)
 }
 
 async fn until_ok<T, F>(trouble: &watch::Sender<String>, attempt: impl Fn() -> F) -> T

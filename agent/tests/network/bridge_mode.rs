@@ -299,6 +299,7 @@ impl Input {
             services: vec![Arc::new(serde_json::from_value(service).unwrap())],
             slices: vec![Arc::new(serde_json::from_value(slice).unwrap())],
             host_ports: Default::default(),
+            doubted: Default::default(),
             revision,
         }));
         let mut acknowledged = self.acknowledged.clone();

@@ -60,6 +60,7 @@ impl Proxied {
             services: services.iter().map(parse_service).collect(),
             slices: slices.iter().map(parse_slice).collect(),
             host_ports: self.lab.network.host_ports().borrow().clone(),
+            doubted: Default::default(),
             revision: self.revision,
         }));
         let revision = self.revision;
@@ -385,6 +386,34 @@ async fn a_flushed_or_deleted_table_is_repaired() {
     proxied.restart().await;
     proxied.apply(&[web], &[slice(&[&a, &b], &[])]).await;
     assert_eq!(proxied.listing(), whole, "a restart finds nothing to do");
+    proxied.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_nobody_answers_is_led_to_the_next_endpoint() {
+    if !root() {
+        return;
+    }
+    let mut proxied = Proxied::start().await;
+    let (gone, next) = (proxied.lab.pod("gone").await, proxied.lab.pod("next").await);
+    // As a host that died: it says nothing, not even that nobody listens.
+    let silence = format!("--net={}", gone.netns.display());
+    let rules = "add table ip t; add chain ip t c { type filter hook input priority 0; policy drop; }";
+    let silenced = Command::new("nsenter").args([&silence, "--", "nft", rules]).status().unwrap();
+    assert!(silenced.success());
+    serve(&next);
+    let address = proxied.lab.service_address(17);
+    let service = service(address, &json!({}));
+    proxied.apply(std::slice::from_ref(&service), &[slice(&[&gone], &[])]).await;
+    let asking = tokio::spawn(async move { tokio::net::TcpStream::connect((address, 80)).await });
+    // Its first packet is on its way once the kernel knows of the flow.
+    let flow = format!("src={}", gone.address);
+    while !std::fs::read_to_string("/proc/net/nf_conntrack").unwrap().contains(&flow) {
+        tokio::task::yield_now().await;
+    }
+    proxied.apply(&[service], &[slice(&[&next], &[])]).await;
+    let connected = tokio::time::timeout(PATIENCE, asking).await.expect("the next try is answered");
+    connected.unwrap().unwrap();
     proxied.end().await;
 }
 

@@ -13,8 +13,8 @@ use crate::{
 };
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
-/// The Lease in which the controllers publish what every proxy has applied.
-const PROXIES_LEASE: &str = "drover-proxies";
+/// The Leases in which the controllers publish what every proxy has applied, and whose hosts are in doubt.
+const PUBLISHED_LEASES: [&str; 2] = ["drover-proxies", "drover-roll-call"];
 const VOLUMES: Resource = ("", "persistentvolumes");
 
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Request<'_> {
         }
         match self.attributes.verb.as_str() {
             "create" => true,
-            "get" | "list" | "watch" => self.is_self() || self.attributes.name == PROXIES_LEASE,
+            "get" | "list" | "watch" => self.is_self() || PUBLISHED_LEASES.contains(&self.attributes.name.as_str()),
             "update" | "patch" | "delete" => self.is_self(),
             _ => false,
         }

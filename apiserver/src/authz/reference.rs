@@ -186,7 +186,7 @@ fn node_may(world: &World, node: &str, request: &Attributes) -> bool {
         "/events/" | "events.k8s.io/events/" => verb(&["create", "update", "patch"]),
         "coordination.k8s.io/leases/" if request.namespace == "kube-node-lease" => {
             verb(&["create"])
-                || (reads && (myself || request.name == "drover-proxies"))
+                || (reads && (myself || ["drover-proxies", "drover-roll-call"].contains(&request.name.as_str())))
                 || (verb(&["update", "patch", "delete"]) && myself)
         }
         _ => false,
@@ -283,7 +283,10 @@ fn requests() -> impl Strategy<Value = Attributes> {
     let verbs =
         word(&["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate"]);
     let resource = select(RESOURCES).prop_flat_map(|(group, plural, subs)| (Just(group), Just(plural), select(subs)));
-    let place = (word(&["a", "b", "", "kube-node-lease"]), word(&["x", "y", "z", "", "n1", "n2", "drover-proxies"]));
+    let place = (
+        word(&["a", "b", "", "kube-node-lease"]),
+        word(&["x", "y", "z", "", "n1", "n2", "drover-proxies", "drover-roll-call"]),
+    );
     let selector = word(&["", "spec.nodeName=n1", "spec.nodeName=n2", "spec.nodeName!=n1", "metadata.name=x"]);
     (verbs, resource, place, selector).prop_map(|(verb, (group, plural, sub), (namespace, name), field_selector)| {
         Attributes {

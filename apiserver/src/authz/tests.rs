@@ -114,12 +114,6 @@ fn a_node_reaches_what_its_pods_use_and_nothing_else() {
         ("GET", "/api/v1/services?watch=1"),
         ("GET", "/apis/discovery.k8s.io/v1/endpointslices?watch=1"),
         ("POST", "/api/v1/namespaces/a/serviceaccounts/sa/token"),
-        ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"),
-        ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"),
-        (
-            "GET",
-            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?watch=1&fieldSelector=metadata.name%3Ddrover-proxies",
-        ),
         ("POST", "/api/v1/namespaces/a/events"),
         ("POST", "/apis/drover.dev/v1alpha1/nodes/n1/tunnel"),
     ];
@@ -149,14 +143,34 @@ fn a_node_reaches_what_its_pods_use_and_nothing_else() {
         ("GET", "/api/v1/namespaces/a/persistentvolumeclaims"),
         ("GET", "/api/v1/persistentvolumeclaims?watch=1"),
         ("POST", "/api/v1/namespaces/a/serviceaccounts/default/token"),
-        ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2"),
-        ("PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/drover-proxies"),
-        ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/n1"),
         ("POST", "/apis/drover.dev/v1alpha1/nodes/n2/tunnel"),
         ("GET", "/apis/apps/v1/deployments"),
     ];
     for (method, target) in refused {
         assert!(!may(&node("n1"), method, target), "{method} {target}");
+    }
+}
+
+#[test]
+fn a_node_renews_its_own_lease_and_reads_what_the_controllers_publish() {
+    let may_use = |method: &str, namespace: &str, rest: &str| {
+        let target = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases{rest}");
+        may(&node("n1"), method, &target)
+    };
+    let own = "kube-node-lease";
+    assert!(may_use("GET", own, "/n1") && may_use("PATCH", own, "/n1"));
+    for published in ["drover-proxies", "drover-roll-call"] {
+        let watch = format!("?watch=1&fieldSelector=metadata.name%3D{published}");
+        assert!(may_use("GET", own, &watch), "{published}");
+        assert!(!may_use("PATCH", own, &format!("/{published}")), "{published}");
+    }
+    for (method, namespace, rest) in [
+        ("PATCH", own, "/n2"),
+        ("GET", own, "?watch=1"),
+        ("GET", own, "?watch=1&fieldSelector=metadata.name%3Dn2"),
+        ("GET", "kube-system", "/n1"),
+    ] {
+        assert!(!may_use(method, namespace, rest), "{method} {namespace} {rest}");
     }
 }
 

@@ -29,6 +29,8 @@ struct Heartbeat {
     renewed: Option<Timestamp>,
     /// When this process saw it change.
     heard: Timestamp,
+    /// How often it has.
+    renewals: u64,
 }
 
 impl Heartbeats {
@@ -56,13 +58,19 @@ impl Heartbeats {
         self.lock().get(node).map(|heartbeat| heartbeat.heard)
     }
 
+    /// Returns how often a node was heard by this process.
+    pub fn renewals(&self, node: &str) -> u64 {
+        self.lock().get(node).map_or(0, |heartbeat| heartbeat.renewals)
+    }
+
     /// Notes what an agent wrote; only a change counts as a heartbeat.
     pub(super) fn note(&self, node: String, renewed: Option<Timestamp>, now: Timestamp) {
         let mut heard = self.lock();
         let known = heard.get(&node).is_some_and(|before| before.renewed == renewed);
         if !known {
             let foreign_clock = renewed.filter(|_| drover_api::mutants::active("T01-trusts-the-nodes-clock"));
-            heard.insert(node, Heartbeat { renewed, heard: foreign_clock.unwrap_or(now) });
+            let renewals = heard.get(&node).map_or(0, |before| before.renewals) + 1;
+            heard.insert(node, Heartbeat { renewed, heard: foreign_clock.unwrap_or(now), renewals });
         }
     }
 

@@ -22,6 +22,15 @@ pub fn is_ready(pod: &Pod) -> bool {
     is_true(pod, "Ready")
 }
 
+/// Why a pod is not ready, and a Node unknown, whose host is gone.
+pub const HOST_DOWN: &str = "HostDown";
+
+/// Whether the pod went with its host. It counts for nothing until its agent says of it what is true.
+pub fn is_host_down(pod: &Pod) -> bool {
+    let condition = condition(pod, "Ready").filter(|condition| condition.status != "True");
+    condition.is_some_and(|condition| condition.reason.as_deref() == Some(HOST_DOWN))
+}
+
 /// Returns since when the pod has been ready; `None` when it is not, or does not say.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let condition = condition(pod, "Ready").filter(|condition| condition.status == "True")?;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
 use crate::manager::Context;
 use crate::node::heartbeats::{Heartbeats, NODE_LEASES, SILENCE_MAX};
+use crate::node::lifecycle::is_down;
 use crate::objects::owners;
 use crate::runtime::{Cluster, Controller, Error, ObjectKey, Outcome, WorkQueue};
 
@@ -60,6 +62,12 @@ pub fn register(context: &Context, queue: &WorkQueue) -> Arc<dyn Controller> {
             own.add(key());
         }
     });
+    let by_node = queue.clone();
+    cluster.nodes.on_change(move |change| {
+        if change.versions().any(|node| is_down(node)) {
+            by_node.add(key());
+        }
+    });
     Arc::new(ProxyAckController { cluster, heartbeats })
 }
 
@@ -95,14 +103,16 @@ impl Controller for ProxyAckController {
 impl ProxyAckController {
     fn observe(&self) -> Vec<Proxy> {
         let leases = self.cluster.leases.cache();
-        let nodes = self.cluster.nodes.cache().keys();
-        let proxy = |node: &ObjectKey| {
-            let lease = leases.get(&ObjectKey::new(NODE_LEASES, node.name.clone()))?;
+        let nodes = self.cluster.nodes.cache().all();
+        let proxy = |node: &Arc<Node>| {
+            let name = owners::name(&node.metadata);
+            let lease = leases.get(&ObjectKey::new(NODE_LEASES, name))?;
             let revision = lease.metadata.annotations.iter().flatten().find(|(name, _)| *name == PROXY_REVISION);
-            let heard_at = self.heartbeats.heard_at(&node.name)?;
+            let heard_at = self.heartbeats.heard_at(name)?;
             Some(Proxy { revision: revision.and_then(|(_, text)| text.parse().ok()), heard_at })
         };
-        nodes.iter().filter_map(proxy).collect()
+        // A host that is gone takes its proxy with it.
+        nodes.iter().filter(|node| !is_down(node)).filter_map(proxy).collect()
     }
 
     async fn publish(&self, key: &ObjectKey, revision: u64) -> Result<(), Error> {

@@ -119,7 +119,8 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
         return Plan { status: build_status(set, &mine, now).0, ..Plan::default() };
     }
     let (mine, ownership) = claim(set, &pods);
-    let active: Vec<&Pod> = mine.iter().copied().filter(|pod| pods::is_active(pod)).collect();
+    let (stranded, active): (Vec<&Pod>, Vec<&Pod>) =
+        mine.iter().copied().filter(|pod| pods::is_active(pod)).partition(|pod| pods::is_host_down(pod));
     let finished: Vec<&Pod> =
         mine.iter().copied().filter(|pod| pods::is_finished(pod) && !owners::is_terminating(&pod.metadata)).collect();
     let (status, until_available) = build_status(set, &mine, now);
@@ -136,6 +137,11 @@ pub fn plan(set: &ReplicaSet, observed: &Observed, now: Timestamp) -> Plan {
     } else {
         let surplus = (active.len() - wanted).min(BURST_MAX);
         doomed.extend(removals(&active, surplus, observed, now));
+    }
+    // What went with its host is replaced first and deleted then: should the host come back sooner, it counts again.
+    let ready = active.iter().filter(|pod| pods::is_ready(pod)).count();
+    if ready >= wanted || drover_api::mutants::active("C25-deletes-before-it-has-replaced") {
+        doomed.extend(stranded);
     }
     // What must be kept is kept; nothing else goes in its place.
     let kept =

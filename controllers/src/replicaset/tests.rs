@@ -87,6 +87,26 @@ fn missing_pods_take_the_lowest_free_names() {
 }
 
 #[test]
+fn what_went_with_its_host_is_replaced_first_and_deleted_then_and_counts_again_when_it_is_back() {
+    let gone = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "HostDown"}]}});
+    let starting = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let planned = |second: Value, third: Option<Value>| {
+        let third = third.map(|extra| pod(&slot(2), extra));
+        let pods = [pod(&slot(0), json!({})), pod(&slot(1), second)].into_iter().chain(third).collect();
+        let plan = plan(&set(2), &observe(pods), now());
+        (text(&plan), plan.status.replicas, plan.status.ready_replicas)
+    };
+    let nothing = Vec::<String>::new;
+    assert_eq!(planned(gone.clone(), None), (vec![format!("create {}", slot(2))], 1, Some(1)));
+    assert_eq!(planned(gone.clone(), Some(starting.clone())), (nothing(), 2, Some(1)), "not while that only starts");
+    assert_eq!(planned(gone.clone(), Some(json!({}))), (vec![format!("delete {}", slot(1))], 2, Some(2)));
+    let (back, replicas, _) = planned(json!({}), Some(starting));
+    assert_eq!((back, replicas), (vec![format!("delete {}", slot(2))], 3), "the one that serves stays");
+    let scaled = plan(&set(0), &observe(vec![pod(&slot(0), gone)]), now());
+    assert_eq!(text(&scaled), [format!("delete {}", slot(0))]);
+}
+
+#[test]
 fn planning_twice_over_one_view_names_the_same_pods() {
     let observed = observe(vec![]);
     assert_eq!(plan(&set(5), &observed, now()), plan(&set(5), &observed, now()));

@@ -17,6 +17,8 @@ use crate::{Finished, eventually, run};
 pub struct Engine {
     dir: PathBuf,
     process: Victim,
+    /// Its name space in the machine's containerd.
+    namespace: String,
     /// Goes after the engine.
     place: Place,
 }
@@ -113,41 +115,40 @@ impl Engine {
     async fn start_at(place: Place, dir: PathBuf, namespace: &str, images: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("daemon.json"), "{}")?;
-        let log = File::create(dir.join("dockerd.log"))?;
-        let path = |name: &str| dir.join(name).display().to_string();
-        let (mut command, bridge) = match &place {
-            Place::Here(bridge) => (Command::new("dockerd"), bridge.name.as_str()),
-            // There is no `docker0` that it could take away.
-            Place::There(host) => (host.command("dockerd".as_ref()), "none"),
-        };
-        let child = command
-            .args(["-H", &format!("unix://{}", path("docker.sock")), "--data-root", &path("root")])
-            .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--config-file", &path("daemon.json")])
-            .args([
-                "--containerd-namespace",
-                namespace,
-                "--containerd-plugins-namespace",
-                &format!("{namespace}-plugins"),
-            ])
-            .args(["--bridge", bridge, "--iptables=false"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start dockerd")?;
-        let mut engine = Self { process: Victim::new(child), dir, place };
-        let log = engine.dir.join("dockerd.log");
-        eventually("dockerd answering", async || {
-            if let Some(status) = engine.process.ended()? {
-                bail!("dockerd ended with {status}:\n{}", std::fs::read_to_string(&log)?);
-            }
-            let version = run("docker".as_ref(), &["-H", &engine.url(), "version"], "", &[]).await?;
-            Ok(if version.code == 0 { Ok(()) } else { Err(version.stderr) })
-        })
-        .await?;
+        let process = spawn(&place, &dir, namespace)?;
+        let mut engine = Self { process, dir, namespace: namespace.to_owned(), place };
+        engine.answers().await?;
         engine.load(images).await?;
         Ok(engine)
+    }
+
+    /// Ends it with SIGKILL, without a word. Its containers go on.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again after [`Self::kill`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process = spawn(&self.place, &self.dir, &self.namespace)?;
+        self.answers().await
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let log = self.dir.join("dockerd.log");
+        eventually("dockerd answering", async || {
+            if let Some(status) = self.process.ended()? {
+                bail!("dockerd ended with {status}:\n{}", std::fs::read_to_string(&log)?);
+            }
+            let version = run("docker".as_ref(), &["-H", &self.url(), "version"], "", &[]).await?;
+            Ok(if version.code == 0 { Ok(()) } else { Err(version.stderr) })
+        })
+        .await
     }
 
     /// `unix:///…/docker.sock`.
@@ -222,6 +223,28 @@ impl Engine {
         self.docker(&["load", "-i", path]).await?.success()?;
         Ok(())
     }
+}
+
+fn spawn(place: &Place, dir: &Path, namespace: &str) -> Result<Victim> {
+    let log = File::options().create(true).append(true).open(dir.join("dockerd.log"))?;
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (mut command, bridge) = match place {
+        Place::Here(bridge) => (Command::new("dockerd"), bridge.name.as_str()),
+        // There is no `docker0` that it could take away.
+        Place::There(host) => (host.command("dockerd".as_ref()), "none"),
+    };
+    let child = command
+        .args(["-H", &format!("unix://{}", path("docker.sock")), "--data-root", &path("root")])
+        .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--config-file", &path("daemon.json")])
+        .args(["--containerd-namespace", namespace, "--containerd-plugins-namespace", &format!("{namespace}-plugins")])
+        .args(["--bridge", bridge, "--iptables=false"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start dockerd")?;
+    Ok(Victim::new(child))
 }
 
 impl Drop for Engine {

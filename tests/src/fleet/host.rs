@@ -99,6 +99,26 @@ impl Host {
         Ok(())
     }
 
+    /// Loses this share of the packets that the host sends, and of those it is sent: 0 none, 100 all.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn lose(&self, sent_percent: u8, received_percent: u8) -> Result<()> {
+        // Each end of the link drops what comes in from the other.
+        let rules = |link: &str, percent: u8| {
+            let drop = format!("add rule netdev drvloss_{link} c numgen random mod 100 < {percent} drop;");
+            format!(
+                "add table netdev drvloss_{link}; delete table netdev drvloss_{link}; add table netdev drvloss_{link}; \
+                 add chain netdev drvloss_{link} c {{ type filter hook ingress device {link} priority 0; }}; {}",
+                if percent > 0 { drop.as_str() } else { "" }
+            )
+        };
+        run("nft".as_ref(), &["-f", "-"], &rules(&self.name, sent_percent), &[]).await?.success()?;
+        let inside = [&format!("--net={}", self.namespace().display()), "--", "nft", "-f", "-"];
+        run("nsenter".as_ref(), &inside, &rules("eth0", received_percent), &[]).await?.success()?;
+        Ok(())
+    }
+
     /// What keeps the name space.
     pub fn namespace(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::{Engine, Lan, NETWORK, Victim};
 use crate::{
-    Finished, binary,
+    Finished, binary, client_of,
     daemon::{forget_serving, serving, tail, uninstall},
     eventually, free_port, run,
 };
@@ -97,6 +97,22 @@ impl Pool {
             command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true).spawn()?;
         let server = self.server.insert(Victim::new(child));
         serving(&data, &log, || server.ended()).await
+    }
+
+    /// Ends the server with SIGKILL.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub async fn kill_server(&mut self) -> Result<()> {
+        self.server.take().context("the server is not running")?.kill().await
+    }
+
+    /// A client of the administrator.
+    ///
+    /// # Errors
+    /// When the server has not written its configuration.
+    pub async fn client(&self) -> Result<kube::Client> {
+        client_of(&self.data_dir().join("admin.kubeconfig")).await
     }
 
     /// Ends the server with SIGTERM.
@@ -233,6 +249,14 @@ impl Agent {
     /// When it is not running.
     pub async fn stop(&mut self) -> Result<Option<i32>> {
         self.process.take().context("the agent is not running")?.terminate().await
+    }
+
+    /// Ends the agent with SIGKILL.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the agent is not running")?.kill().await
     }
 
     /// Waits until the agent has ended by itself, and returns its exit code.

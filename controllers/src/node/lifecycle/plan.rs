@@ -1,5 +1,6 @@
 //! Decides which nodes are lost and what that means for them. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::node::heartbeats::SILENCE_MAX;
 use crate::objects::owners;
+use crate::objects::pods::{self, HOST_DOWN};
 use crate::runtime::clock::whole_seconds;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -37,15 +39,19 @@ pub struct Seen {
     pub heard_at: Option<Timestamp>,
     /// Whether any of its pods is still shown as ready.
     pub pods_ready: bool,
+    /// Whether any of them is not yet shown to be gone with its host.
+    pub pods_unmarked: bool,
 }
 
 /// All nodes, and how long we can have heard them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// Every node.
     pub nodes: Vec<Seen>,
     /// Since when this process has had sight of heartbeats: before that, silence was ours.
     pub sighted_since: Timestamp,
+    /// Nodes whose hosts are gone by the roll call, with those that witness it.
+    pub gone: BTreeMap<String, Vec<String>>,
 }
 
 /// One write.
@@ -55,6 +61,15 @@ pub enum Action {
     MarkUnknown {
         /// The node.
         node: String,
+    },
+    /// Say that the node's host is gone, and taint it.
+    MarkDown {
+        /// The node.
+        node: String,
+        /// Neighbours that have lost it.
+        witnesses: Vec<String>,
+        /// All its taints.
+        taints: Vec<Taint>,
     },
     /// Set the node's taints.
     SetTaints {
@@ -67,6 +82,8 @@ pub enum Action {
     MarkPodsNotReady {
         /// The node.
         node: String,
+        /// Whether its host is gone: then they are replaced at once.
+        host_down: bool,
     },
     /// Tell people that so many nodes were lost at once that nothing is evicted.
     SuspectPartition {
@@ -81,11 +98,15 @@ impl fmt::Display for Action {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MarkUnknown { node } => write!(formatter, "mark {node} unknown"),
+            Self::MarkDown { node, witnesses, .. } => {
+                write!(formatter, "mark {node} down by {}", witnesses.join(" and "))
+            }
             Self::SetTaints { node, taints } => {
                 let text: Vec<String> = taints.iter().map(|taint| format!("{}:{}", taint.key, taint.effect)).collect();
                 write!(formatter, "taint {node} [{}]", text.join(" "))
             }
-            Self::MarkPodsNotReady { node } => write!(formatter, "mark pods of {node} not ready"),
+            Self::MarkPodsNotReady { node, host_down: true } => write!(formatter, "mark pods of {node} gone"),
+            Self::MarkPodsNotReady { node, .. } => write!(formatter, "mark pods of {node} not ready"),
             Self::SuspectPartition { node, .. } => write!(formatter, "suspect partition at {node}"),
         }
     }
@@ -103,38 +124,49 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let mut nodes: Vec<&Seen> =
         observed.nodes.iter().filter(|seen| !owners::is_terminating(&seen.node.metadata)).collect();
     nodes.sort_by_key(|seen| owners::name(&seen.node.metadata));
-    let lost = nodes.iter().filter(|seen| is_lost(seen, observed.sighted_since, now)).count();
+    let is_accused = |seen: &Seen| observed.gone.contains_key(owners::name(&seen.node.metadata));
+    let is_silent = |seen: &Seen| is_silent(seen, observed.sighted_since, now);
+    let lost = nodes.iter().filter(|seen| is_down(&seen.node) || is_accused(seen) || is_silent(seen)).count();
     let brake = !drover_api::mutants::active("C23-no-brake");
     let partition = lost > 0 && lost * 100 >= nodes.len() * PARTITION_PERCENT && brake;
+    let partition_message =
+        format!("{lost} of {} nodes fell silent together: a partition is suspected and no pod is evicted", nodes.len());
     let mut plan = Plan::default();
     for seen in &nodes {
         let name = owners::name(&seen.node.metadata).to_owned();
-        let lost = is_lost(seen, observed.sighted_since, now);
+        let falls = is_accused(seen) && !partition && !is_down(&seen.node);
+        let host_down = falls || is_down(&seen.node);
+        let lost = host_down || is_silent(seen);
+        let wanted = taints(&seen.node, lost, partition, now);
         let known = ready_status(&seen.node) != "Unknown";
-        if lost && known {
+        let tainted = wanted == seen.node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        if falls {
+            let witnesses = observed.gone.get(&name).cloned().unwrap_or_default();
+            plan.actions.push(Action::MarkDown { node: name.clone(), witnesses, taints: wanted.clone() });
+        } else if lost && known {
             plan.actions.push(Action::MarkUnknown { node: name.clone() });
             if partition {
-                let message = format!(
-                    "{} of {} nodes fell silent together: a partition is suspected and no pod is evicted",
-                    nodes.iter().filter(|seen| is_lost(seen, observed.sighted_since, now)).count(),
-                    nodes.len()
-                );
-                plan.actions.push(Action::SuspectPartition { node: name.clone(), message });
+                plan.actions.push(Action::SuspectPartition { node: name.clone(), message: partition_message.clone() });
             }
         }
-        if lost && !partition && seen.pods_ready {
-            plan.actions.push(Action::MarkPodsNotReady { node: name.clone() });
+        if lost && !partition && (seen.pods_ready || host_down && seen.pods_unmarked) {
+            plan.actions.push(Action::MarkPodsNotReady { node: name.clone(), host_down });
         }
-        let wanted = taints(&seen.node, lost, partition, now);
-        if wanted != seen.node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default() {
+        if !tainted && !falls {
             plan.actions.push(Action::SetTaints { node: name, taints: wanted });
         }
     }
     plan
 }
 
+/// Whether the node's host was found to be gone, and its agent has not said otherwise since.
+pub(crate) fn is_down(node: &Node) -> bool {
+    let ready = condition(node, "Ready").filter(|condition| condition.status == "Unknown");
+    ready.is_some_and(|condition| condition.reason.as_deref() == Some(HOST_DOWN))
+}
+
 /// Whether a node has been silent for too long while we could hear. One that never spoke counts from its creation.
-fn is_lost(seen: &Seen, sighted_since: Timestamp, now: Timestamp) -> bool {
+fn is_silent(seen: &Seen, sighted_since: Timestamp, now: Timestamp) -> bool {
     let created = seen.node.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let mut last = seen.heard_at.or(created).unwrap_or(sighted_since);
     if !drover_api::mutants::active("C23-restart-forgets") {
@@ -199,20 +231,36 @@ fn taints(node: &Node, lost: bool, partition: bool, now: Timestamp) -> Vec<Taint
     taints
 }
 
-/// Builds a silent node's conditions: what it vouched for is unknown now.
-pub(super) fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
+/// Why a lost node is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Its agent was not heard for too long.
+    Silence,
+    /// Its host is gone by the word of these nodes.
+    HostDown(Vec<String>),
+}
+
+/// Builds a lost node's conditions: what it vouched for is unknown now.
+pub(super) fn unknown_conditions(node: &Node, loss: &Loss, now: Timestamp) -> Vec<NodeCondition> {
+    let (reason, message) = match loss {
+        Loss::Silence => ("NodeStatusUnknown", "The node's agent stopped posting node status.".to_owned()),
+        Loss::HostDown(witnesses) => {
+            let witnesses = witnesses.join(" and ");
+            (HOST_DOWN, format!("The host no longer answers {witnesses}, nor its agent the control plane."))
+        }
+    };
     let mut conditions = node.status.clone().unwrap_or_default().conditions.unwrap_or_default();
     for kind in VOUCHED {
         let unknown = NodeCondition {
             type_: kind.to_owned(),
             status: "Unknown".to_owned(),
-            reason: Some("NodeStatusUnknown".to_owned()),
-            message: Some("The node's agent stopped posting node status.".to_owned()),
+            reason: Some(reason.to_owned()),
+            message: Some(message.clone()),
             last_heartbeat_time: condition(node, kind).and_then(|condition| condition.last_heartbeat_time.clone()),
             last_transition_time: Some(Time(whole_seconds(now))),
         };
         match conditions.iter_mut().find(|condition| condition.type_ == kind) {
-            Some(present) if present.status == "Unknown" => {}
+            Some(present) if present.status == "Unknown" && *loss == Loss::Silence => {}
             Some(present) => *present = unknown,
             None => conditions.push(unknown),
         }
@@ -220,15 +268,34 @@ pub(super) fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeConditi
     conditions
 }
 
-/// Builds the conditions of a pod whose node is lost.
-pub(super) fn not_ready_conditions(pod: &Pod, now: Timestamp) -> Vec<PodCondition> {
+/// Builds the conditions of a pod whose node is lost, or gone with its host.
+pub(super) fn not_ready_conditions(pod: &Pod, host_down: bool, now: Timestamp) -> Vec<PodCondition> {
     let mut conditions = pod.status.clone().unwrap_or_default().conditions.unwrap_or_default();
-    let claims = |condition: &&mut PodCondition| matches!(condition.type_.as_str(), "Ready" | "ContainersReady");
-    for condition in conditions.iter_mut().filter(claims).filter(|condition| condition.status == "True") {
+    let (reason, message) = if host_down {
+        (HOST_DOWN, "The host of this pod is gone.")
+    } else {
+        ("NodeNotReady", "The node of this pod has not been heard for too long.")
+    };
+    let claims = ["Ready", "ContainersReady"];
+    for kind in claims.into_iter().filter(|_| host_down) {
+        // A pod that never came so far as to have them is gone all the same.
+        if !conditions.iter().any(|condition| condition.type_ == kind) {
+            conditions.push(PodCondition { type_: kind.to_owned(), ..PodCondition::default() });
+        }
+    }
+    let claimed = conditions.iter_mut().filter(|condition| claims.contains(&condition.type_.as_str()));
+    for condition in claimed.filter(|condition| host_down || condition.status == "True") {
+        if condition.status != "False" {
+            condition.last_transition_time = Some(Time(whole_seconds(now)));
+        }
         condition.status = "False".to_owned();
-        condition.reason = Some("NodeNotReady".to_owned());
-        condition.message = Some("The node of this pod has not been heard for too long.".to_owned());
-        condition.last_transition_time = Some(Time(whole_seconds(now)));
+        condition.reason = Some(reason.to_owned());
+        condition.message = Some(message.to_owned());
     }
     conditions
+}
+
+/// Whether a pod of a host that is gone is yet to be shown so.
+pub(super) fn is_unmarked(pod: &Pod) -> bool {
+    pods::is_active(pod) && !pods::is_host_down(pod)
 }
