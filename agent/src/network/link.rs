@@ -229,9 +229,16 @@ impl Netlink {
                 best = Some(best.map_or(candidate, |known| known.min(candidate)));
             }
         }
-        let Some((_, index)) = best else { return Ok(None) };
+        match best {
+            Some((_, index)) => self.mtu(index).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The MTU of a link.
+    pub(super) async fn mtu(&self, index: u32) -> Result<Option<u32>, LinkError> {
         let link = self.handle.link().get().match_index(index).execute().try_next().await;
-        let failed = |source| LinkError { step: "read the uplink".to_owned(), source };
+        let failed = |source| LinkError { step: format!("read link {index}"), source };
         Ok(link.map_err(failed)?.and_then(|message| describe(&message).mtu))
     }
 }

@@ -128,9 +128,14 @@ impl World {
 
     /// Says which hosts there are.
     fn list(&self, hosts: &[u8]) {
-        let node = |host: &u8| {
+        self.list_at(&hosts.iter().map(|host| (*host, self.address(*host))).collect::<Vec<_>>());
+    }
+
+    /// Says which hosts there are, and what their addresses are.
+    fn list_at(&self, hosts: &[(u8, Ipv4Addr)]) {
+        let node = |(host, address): &(u8, Ipv4Addr)| {
             let node = json!({"metadata": {"name": format!("n{host}")}, "spec": {"podCIDR": Self::pod_cidr(*host)},
-                "status": {"addresses": [{"type": "InternalIP", "address": self.address(*host)}]}});
+                "status": {"addresses": [{"type": "InternalIP", "address": address}]}});
             Arc::new(serde_json::from_value::<Node>(node).unwrap())
         };
         self.nodes.send_replace(Some(hosts.iter().map(node).collect()));
@@ -217,6 +222,26 @@ fn pods_of_hosts_on_one_link_reach_each_other_by_a_route() {
         world.until(host, "a route", |shown| shown.contains(&route) && !shown.contains("vxlan"));
         assert_eq!(world.transfer(host, other).unwrap(), World::pod(host), "the source address is kept");
     }
+}
+
+#[test]
+fn a_node_that_moves_takes_its_route_along_and_a_link_of_another_kind_is_left_alone() {
+    if !root() {
+        return;
+    }
+    let world = World::start(false);
+    // Not ours, though it is named as our VXLAN device would be.
+    sh(&format!("ip -n {} link add drover0x type bridge", world.name(1)));
+    world.list(&[1, 2]);
+    let route = |address: Ipv4Addr| format!("{} via {address} dev eth0", World::pod_cidr(2));
+    world.until(1, "a route", |shown| shown.contains(&route(world.address(2))));
+    let moved = Ipv4Addr::new(192, 0, 2, 102);
+    sh(&format!("ip -n {} addr add {moved}/24 dev eth0", world.name(2)));
+    world.list_at(&[(1, world.address(1)), (2, moved)]);
+    world.until(1, "the route of after the move", |shown| {
+        shown.contains(&route(moved)) && !shown.contains(&route(world.address(2)))
+    });
+    sh(&format!("ip -n {} -d link show drover0x | grep -q bridge", world.name(1)));
 }
 
 #[test]

@@ -41,14 +41,16 @@ pub struct Fabric {
     pub tunnel: BTreeMap<Ipv4Addr, Ipv4Addr>,
 }
 
-/// Decides. A node whose address is one of this host's shares its routes already: two agents of one host.
-pub fn desired(peers: &[Peer], host: &[LocalAddress]) -> Fabric {
+/// Decides. `own` is the address that this node gives for itself: only the link that has it is taken to be shared with
+/// others, for another (a storage network, a container's bridge) may have the same addresses as a network elsewhere. A
+/// node whose address is one of this host's shares its routes already: two agents of one host.
+pub fn desired(peers: &[Peer], own: Option<Ipv4Addr>, host: &[LocalAddress]) -> Fabric {
     let mut fabric = Fabric::default();
     for peer in peers {
         if host.iter().any(|local| local.address == peer.address) {
             continue;
         }
-        let near = host.iter().filter(|local| shares_link(local, peer.address));
+        let near = host.iter().filter(|local| Some(local.address) == own && shares_link(local, peer.address));
         let hop = match near.max_by_key(|local| local.prefix) {
             Some(local) => Hop::Link { gateway: peer.address, link: local.link },
             None => {

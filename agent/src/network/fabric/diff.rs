@@ -32,6 +32,15 @@ pub enum Step {
         /// The link.
         link: u32,
     },
+    /// Puts a route in the place of one of ours, without a moment in which there is none.
+    ChangeRoute {
+        /// The pods' network.
+        to: Cidr,
+        /// The next hop.
+        gateway: Ipv4Addr,
+        /// The link.
+        link: u32,
+    },
     /// Forgets an end of the VXLAN device.
     RemoveNeighbour(Ipv4Addr),
     /// Enters one.
@@ -51,8 +60,8 @@ pub fn diff(observed: &Observed, desired: &Fabric, device: Option<u32>) -> Vec<S
     let neighbours: BTreeMap<Ipv4Addr, [u8; 6]> = ends.clone().map(|(end, _)| (*end, hardware_address(*end))).collect();
     let forwarding: BTreeMap<[u8; 6], Ipv4Addr> = ends.map(|(end, node)| (hardware_address(*end), *node)).collect();
     let mut steps = Vec::new();
-    let wrong = observed.routes.iter().filter(|(to, hop)| routes.get(*to) != Some(*hop));
-    steps.extend(wrong.map(|(to, _)| Step::RemoveRoute(*to)));
+    let stale = observed.routes.keys().filter(|to| !routes.contains_key(*to));
+    steps.extend(stale.map(|to| Step::RemoveRoute(*to)));
     let stale = observed.neighbours.keys().filter(|end| !neighbours.contains_key(*end));
     steps.extend(stale.map(|end| Step::RemoveNeighbour(*end)));
     let stale = observed.forwarding.iter().filter(|(hardware, node)| forwarding.get(*hardware) != Some(*node));
@@ -62,7 +71,10 @@ pub fn diff(observed: &Observed, desired: &Fabric, device: Option<u32>) -> Vec<S
     let missing = neighbours.iter().filter(|(end, hardware)| observed.neighbours.get(*end) != Some(*hardware));
     steps.extend(missing.map(|(end, hardware)| Step::SetNeighbour(*end, *hardware)));
     let missing = routes.iter().filter(|(to, hop)| observed.routes.get(*to) != Some(*hop));
-    steps.extend(missing.map(|(to, (gateway, link))| Step::AddRoute { to: *to, gateway: *gateway, link: *link }));
+    steps.extend(missing.map(|(&to, &(gateway, link))| match observed.routes.contains_key(&to) {
+        true => Step::ChangeRoute { to, gateway, link },
+        false => Step::AddRoute { to, gateway, link },
+    }));
     steps
 }
 

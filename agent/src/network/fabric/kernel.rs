@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures::TryStreamExt as _;
 use nix::libc::{EEXIST, ENOENT, ESRCH};
 use rtnetlink::{
-    LinkUnspec, LinkVxlan, RouteMessageBuilder,
+    Error, LinkUnspec, LinkVxlan, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
@@ -127,23 +127,36 @@ pub(super) async fn ensure_device(
     end: Ipv4Addr,
 ) -> Result<u32, LinkError> {
     let present = netlink.find_message(name).await?;
-    let is_wanted = |message: &LinkMessage| describe(message).as_ref() == Some(wanted);
-    let index = match present {
-        Some(message) if is_wanted(&message) && message.header.flags.contains(LinkFlags::Up) => message.header.index,
-        other => make_device(netlink, name, wanted, other.filter(|message| !is_wanted(message))).await?,
+    let found = present.as_ref().map(|message| (describe(message), message.header.index));
+    let is_up = present.is_some_and(|message| message.header.flags.contains(LinkFlags::Up));
+    let index = match found {
+        Some((None, _)) => {
+            return Err(LinkError::new(&format!("use link {name}, which is no VXLAN device"), Error::RequestFailed));
+        }
+        Some((Some(device), index)) if device == *wanted && is_up => index,
+        Some((Some(device), index)) if device != *wanted => make_device(netlink, name, wanted, Some(index)).await?,
+        _ => make_device(netlink, name, wanted, None).await?,
     };
     netlink.ensure_address(index, end, 32).await?;
     Ok(index)
+}
+
+/// Removes the VXLAN device of that name. A link of another kind is somebody else's.
+pub(super) async fn remove_device(netlink: &Netlink, name: &str) -> Result<(), LinkError> {
+    match netlink.find_message(name).await?.filter(|message| describe(message).is_some()) {
+        Some(device) => netlink.remove(device.header.index).await,
+        None => Ok(()),
+    }
 }
 
 async fn make_device(
     netlink: &Netlink,
     name: &str,
     wanted: &Device,
-    in_the_way: Option<LinkMessage>,
+    in_the_way: Option<u32>,
 ) -> Result<u32, LinkError> {
     if let Some(other) = in_the_way {
-        netlink.remove(other.header.index).await?;
+        netlink.remove(other).await?;
     }
     let device = LinkVxlan::new(name, wanted.vni)
         .port(PORT)
@@ -201,15 +214,12 @@ pub(super) async fn apply(netlink: &Netlink, step: Step, device: Option<u32>) ->
             unless(handle.route().del(route).execute().await, ESRCH, || format!("remove the route to {to}"))
         }
         Step::AddRoute { to, gateway, link } => {
-            let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(to.network(), to.prefix())
-                .gateway(gateway)
-                .output_interface(link)
-                .protocol(PROTOCOL)
-                .onlink()
-                .build();
-            let added = handle.route().add(route).execute().await;
+            let added = handle.route().add(route(to, gateway, link)).execute().await;
             added.map_err(|source| LinkError::new(&format!("add the route to {to} by {gateway}"), source))
+        }
+        Step::ChangeRoute { to, gateway, link } => {
+            let changed = handle.route().add(route(to, gateway, link)).replace().execute().await;
+            changed.map_err(|source| LinkError::new(&format!("lead the route to {to} by {gateway}"), source))
         }
         Step::SetNeighbour(end, hardware) => {
             let entry = handle.neighbours().add(device, IpAddr::V4(end)).link_layer_address(&hardware).replace();
@@ -229,6 +239,16 @@ pub(super) async fn apply(netlink: &Netlink, step: Step, device: Option<u32>) ->
             unless(handle.neighbours().del(entry).execute().await, ENOENT, || format!("take the tunnel off {node}"))
         }
     }
+}
+
+fn route(to: Cidr, gateway: Ipv4Addr, link: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to.network(), to.prefix())
+        .gateway(gateway)
+        .output_interface(link)
+        .protocol(PROTOCOL)
+        .onlink()
+        .build()
 }
 
 fn neighbour(device: u32, family: AddressFamily, hardware: Option<[u8; 6]>, address: Ipv4Addr) -> NeighbourMessage {

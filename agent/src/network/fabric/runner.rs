@@ -96,24 +96,23 @@ pub async fn remove(bridge: &str, cluster: super::super::Cidr) -> Result<(), Lin
     for step in diff(&observed, &super::Fabric::default(), None) {
         kernel::apply(&netlink, step, None).await?;
     }
-    match netlink.find(&device_name(bridge)).await? {
-        Some(device) => netlink.remove(device.index).await,
-        None => Ok(()),
-    }
+    kernel::remove_device(&netlink, &device_name(bridge)).await
 }
 
 /// One comparison. A step that fails does not keep the others from being made; what they said is returned.
 async fn step(config: &FabricConfig, netlink: &Netlink, peers: &[super::Peer], own: Option<Ipv4Addr>) -> Vec<String> {
     let mut troubles = Vec::new();
     let outcome = async {
-        let fabric = desired(peers, &kernel::local_addresses(netlink).await?);
+        let host = kernel::local_addresses(netlink).await?;
+        let fabric = desired(peers, own, &host);
         let name = device_name(&config.bridge);
         let device = match own.filter(|_| !fabric.tunnel.is_empty()) {
-            Some(local) => Some(ensure_device(config, netlink, &name, local).await?),
+            Some(local) => {
+                let link = host.iter().find(|found| found.address == local).map(|found| found.link);
+                Some(ensure_device(config, netlink, &name, local, link).await?)
+            }
             None => {
-                if let Some(device) = netlink.find(&name).await? {
-                    netlink.remove(device.index).await?;
-                }
+                kernel::remove_device(netlink, &name).await?;
                 None
             }
         };
@@ -136,9 +135,15 @@ async fn ensure_device(
     netlink: &Netlink,
     name: &str,
     local: Ipv4Addr,
+    link: Option<u32>,
 ) -> Result<u32, LinkError> {
     let end = config.own.pod_cidr.network();
-    let underlay = netlink.uplink_mtu().await?.unwrap_or(USUAL_MTU);
+    // Of the link that packets leave by; behind a translated address it is that of the default route.
+    let underlay = match link {
+        Some(link) => netlink.mtu(link).await?,
+        None => netlink.uplink_mtu().await?,
+    };
+    let underlay = underlay.unwrap_or(USUAL_MTU);
     let mtu = underlay.saturating_sub(OVERHEAD_BYTES);
     let device = Device { vni: vni(&config.cluster_name), local, hardware: hardware_address(end), mtu };
     let index = kernel::ensure_device(netlink, name, &device, end).await?;

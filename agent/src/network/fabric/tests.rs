@@ -27,7 +27,9 @@ fn node(name: &str, pod_cidr: &str, address: &str) -> Arc<Node> {
 
 fn host() -> Vec<LocalAddress> {
     let local = |address: [u8; 4], prefix, link| LocalAddress { address: address.into(), prefix, link };
-    vec![local([127, 0, 0, 1], 8, 1), local([192, 0, 2, 1], 24, 2), local([192, 0, 2, 1], 32, 3)]
+    let own = [local([127, 0, 0, 1], 8, 1), local([192, 0, 2, 1], 24, 2), local([192, 0, 2, 1], 32, 3)];
+    // Of a bridge of containers, say: the same network is somewhere else, too.
+    own.into_iter().chain([local([198, 51, 100, 1], 24, 4)]).collect()
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn neighbours_are_routed_to_and_others_tunnelled() {
     ];
     let (peers, left_out) = peers(&nodes, &own());
     assert_eq!(left_out, BTreeMap::new());
-    let fabric = desired(&peers, &host());
+    let fabric = desired(&peers, Some(Ipv4Addr::new(192, 0, 2, 1)), &host());
     let (near, far) = ("10.128.4.0/22".parse().unwrap(), "10.128.8.0/22".parse().unwrap());
     let end = Ipv4Addr::new(10, 128, 8, 0);
     assert_eq!(
@@ -72,7 +74,9 @@ fn neighbours_are_routed_to_and_others_tunnelled() {
 
 #[test]
 fn a_node_that_moves_is_first_forgotten_where_it_was() {
-    let at = |address: &str| desired(&peers(&[node("n", "10.128.4.0/22", address)], &own()).0, &host());
+    let at = |address: &str| {
+        desired(&peers(&[node("n", "10.128.4.0/22", address)], &own()).0, Some(Ipv4Addr::new(192, 0, 2, 1)), &host())
+    };
     let end = Ipv4Addr::new(10, 128, 4, 0);
     let hardware = hardware_address(end);
     let before = Observed {
@@ -88,6 +92,19 @@ fn a_node_that_moves_is_first_forgotten_where_it_was() {
             Step::SetForwarding(hardware, Ipv4Addr::new(198, 51, 100, 4)),
         ]
     );
+}
+
+#[test]
+fn a_route_that_leads_another_way_is_changed_and_never_missing() {
+    let near = desired(
+        &peers(&[node("n", "10.128.4.0/22", "192.0.2.9")], &own()).0,
+        Some(Ipv4Addr::new(192, 0, 2, 1)),
+        &host(),
+    );
+    let to = "10.128.4.0/22".parse().unwrap();
+    let before = Observed { routes: BTreeMap::from([(to, (Ipv4Addr::new(10, 128, 4, 0), 9))]), ..Observed::default() };
+    let changed = Step::ChangeRoute { to, gateway: Ipv4Addr::new(192, 0, 2, 9), link: 2 };
+    assert_eq!(diff(&before, &near, None), [changed]);
 }
 
 #[test]
@@ -135,7 +152,10 @@ fn play(mut kernel: Observed, steps: &[Step]) -> Observed {
         match *step {
             Step::RemoveRoute(to) => drop(kernel.routes.remove(&to)),
             Step::AddRoute { to, gateway, link } => {
-                assert_eq!(kernel.routes.insert(to, (gateway, link)), None, "a route is never replaced");
+                assert_eq!(kernel.routes.insert(to, (gateway, link)), None, "a route is added where none is");
+            }
+            Step::ChangeRoute { to, gateway, link } => {
+                assert!(kernel.routes.insert(to, (gateway, link)).is_some(), "only our own is replaced");
             }
             Step::RemoveNeighbour(end) => drop(kernel.neighbours.remove(&end)),
             Step::SetNeighbour(end, hardware) => drop(kernel.neighbours.insert(end, hardware)),
@@ -161,7 +181,7 @@ proptest! {
                 node(&format!("n{index}"), &format!("10.128.{}.0/22", network * 4), &address)
             }).collect()
         };
-        let fabric = |nodes: &[Arc<Node>]| desired(&peers(nodes, &own()).0, &host());
+        let fabric = |nodes: &[Arc<Node>]| desired(&peers(nodes, &own()).0, Some(Ipv4Addr::new(192, 0, 2, 1)), &host());
         let kernel = play(Observed::default(), &diff(&Observed::default(), &fabric(&nodes(&before)), Some(9)));
         let mut list = nodes(&after);
         let wanted = fabric(&list);
