@@ -20,7 +20,9 @@ mod world;
 pub use cluster::{Cluster, Store, client_of};
 pub use disk::fdatasync_p50_us;
 pub use etcd::Etcd;
-pub use fleet::{Agent, Engine, EngineContainer, EtcdTrio, Fleet, Host, Lan, Pool, Server, Victim, Writer, Written};
+pub use fleet::{
+    Agent, Engine, EngineContainer, EtcdTrio, Fleet, Host, Lan, Pool, Server, Victim, Web, Writer, Written,
+};
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
 pub use process::{Finished, binary, free_port, measured_drover, run, spawn_measured};

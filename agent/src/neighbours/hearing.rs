@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Between two questions once one has not been answered by then.
 const ASK_AGAIN_EVERY: Duration = Duration::from_millis(50);
-/// Between two questions to a host that has never answered: one that drops ICMP is none that can be lost.
-const ASK_FIRST_EVERY: Duration = Duration::from_secs(5);
+/// After this many questions without any answer ever the host is taken to drop ICMP: it cannot be lost.
+const HOPEFUL_QUESTIONS: u32 = 20;
+/// Between two questions to such a host.
+const ASK_HOPELESS_EVERY: Duration = Duration::from_secs(5);
 /// This many questions in a row without an answer; one in five packets lost each way makes it one in 200,000.
 const QUESTIONS_MIN: u32 = 12;
 /// The first of them this long ago.
@@ -29,8 +31,8 @@ impl Hearing {
     /// When the next question is due.
     pub fn next_question(&self, now: Instant) -> Instant {
         let pause = match (self.has_answered, self.lost, self.unanswered) {
-            (false, ..) => ASK_FIRST_EVERY,
-            (true, true, _) | (true, false, 0) => ASK_EVERY,
+            (false, _, HOPEFUL_QUESTIONS..) => ASK_HOPELESS_EVERY,
+            (false, ..) | (true, true, _) | (true, false, 0) => ASK_EVERY,
             (true, false, _) => ASK_AGAIN_EVERY,
         };
         self.asked.map_or(now, |asked| asked + pause)

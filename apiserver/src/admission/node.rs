@@ -23,6 +23,10 @@ pub(super) fn admit(
     let Some(node) = request.user.name.strip_prefix(USER_PREFIX) else {
         return refuse(request, "unknown node for user");
     };
+    // A node of such a name would write as its own what all others believe.
+    if authz::PUBLISHED_LEASES.contains(&node) {
+        return refuse(request, &format!("the name {node:?} is reserved"));
+    }
     authz::restrict_node(settings.service_cidr, request, object)?;
     match (request.kind.group, request.kind.kind) {
         ("", "Node") => own_node(request, node),

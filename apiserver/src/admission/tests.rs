@@ -267,6 +267,11 @@ fn a_node_writes_only_what_is_its_own() {
     assert!(!allowed(PODS, &bound("n1"), Some(&bound("n1"))));
     assert!(!allowed(PODS, &pod("p"), None));
     assert!(!allowed(("coordination.k8s.io", "leases"), &named("n1"), None), "not in the namespace of node leases");
+    for name in ["drover-proxies", "drover-roll-call"] {
+        let node = User::new(format!("system:node:{name}"), &["system:nodes"]);
+        let refused = run(&world, &node, ("", "nodes"), &mut named(name), None).unwrap_err();
+        assert!(refused.to_string().contains("reserved"), "{refused}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use drover_api::status::ApiError;
 use serde_json::Value;
 
 pub use attributes::Attributes;
-pub(crate) use node::name_of as node_of;
+pub(crate) use node::{PUBLISHED_LEASES, name_of as node_of};
 pub(crate) use node_restriction::admit as restrict_node;
 use rbac::{Index, Policy};
 

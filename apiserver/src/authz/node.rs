@@ -14,7 +14,7 @@ use crate::{
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The Leases in which the controllers publish what every proxy has applied, and whose hosts are in doubt.
-const PUBLISHED_LEASES: [&str; 2] = ["drover-proxies", "drover-roll-call"];
+pub(crate) const PUBLISHED_LEASES: [&str; 2] = ["drover-proxies", "drover-roll-call"];
 const VOLUMES: Resource = ("", "persistentvolumes");
 
 #[derive(Debug, PartialEq, Eq)]

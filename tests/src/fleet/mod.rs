@@ -8,6 +8,7 @@ mod host;
 mod observe;
 mod pool;
 mod process;
+mod web;
 mod writer;
 
 use std::{
@@ -26,6 +27,7 @@ pub use etcd::EtcdTrio;
 pub use host::{Host, Lan};
 pub use pool::{Agent, Pool};
 pub use process::Victim;
+pub use web::Web;
 pub use writer::{Writer, Written};
 
 use crate::{

@@ -6,15 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use drover_tests::get;
+use anyhow::Result;
+use drover_tests::{Web, get};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-
-use super::web::{NODE_PORT, Web};
 
 /// Between two requests; each on a new connection, whatever became of the ones before.
 const REQUEST_EVERY: Duration = Duration::from_millis(10);
@@ -49,18 +47,11 @@ impl fmt::Display for Loss {
 
 /// Kills the host with the most pods, and waits until all is well again with it.
 pub(crate) async fn lose_a_host(web: &mut Web) -> Result<Loss> {
-    let ready = web.ready().await?;
-    let count = |name: &str| ready.get(name).copied().unwrap_or_default();
-    let agents = web.pool.agents.iter().enumerate();
-    let (victim, _) = agents.max_by_key(|(_, agent)| count(&agent.name)).context("there are hosts")?;
+    let victim = web.fullest().await?;
     let name = web.pool.agents[victim].name.clone();
-    let entry = (victim + 1) % web.pool.agents.len();
-    let requests = Requests::start(format!("http://{}:{NODE_PORT}/", web.pool.agents[entry].engine.address()));
+    let requests = Requests::start(web.url((victim + 1) % web.pool.agents.len()));
     let killed = Instant::now();
-    let agent = &mut web.pool.agents[victim];
-    agent.engine.host().context("a host of its own")?.connect(false).await?;
-    agent.kill().await?;
-    agent.engine.kill().await?;
+    web.kill(victim).await?;
     let mut loss = Loss::default();
     while loss.replaced.is_zero() {
         if loss.marked.is_zero() && web.not_ready().await?.contains_key(&name) {
@@ -73,20 +64,20 @@ pub(crate) async fn lose_a_host(web: &mut Web) -> Result<Loss> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let sent = requests.stop().await;
-    let late = sent.iter().filter(|(_, took)| took.is_none_or(|took| took > PROMPT));
+    let late = sent.iter().filter(|(_, took)| !took.as_ref().is_ok_and(|took| *took <= PROMPT));
     loss.traffic_away = late.clone().map(|(at, _)| at.saturating_duration_since(killed)).max().unwrap_or_default();
-    let failed = sent.iter().filter(|(_, took)| took.is_none()).count();
+    let failed: Vec<&String> = sent.iter().filter_map(|(_, took)| took.as_ref().err()).collect();
+    if let Some(why) = failed.first() {
+        eprintln!("a request without an answer: {why}");
+    }
+    let failed = failed.len();
     loss.requests = (sent.len(), late.count() - failed, failed);
-    let agent = &mut web.pool.agents[victim];
-    agent.engine.host().context("a host of its own")?.connect(true).await?;
-    agent.engine.restart().await?;
-    agent.start(&[])?;
-    web.settled().await?;
+    web.revive(victim).await?;
     Ok(loss)
 }
 
-/// When a request was sent, and how long its answer took.
-type Request = (Instant, Option<Duration>);
+/// When a request was sent, and how long its answer took or why there is none.
+type Request = (Instant, Result<Duration, String>);
 
 /// An open loop of requests.
 struct Requests {
@@ -108,8 +99,8 @@ impl Requests {
                 let (url, noted) = (url.clone(), Arc::clone(&noted));
                 open.spawn(async move {
                     let at = Instant::now();
-                    let answered = timeout(ANSWER_WITHIN, get(&url)).await.is_ok_and(|answer| answer.is_ok());
-                    let took = answered.then(|| at.elapsed());
+                    let answer = timeout(ANSWER_WITHIN, get(&url)).await.map_err(anyhow::Error::from).flatten();
+                    let took = answer.map(|_| at.elapsed()).map_err(|error| format!("{error:#}"));
                     noted.lock().unwrap_or_else(PoisonError::into_inner).push((at, took));
                 });
             }

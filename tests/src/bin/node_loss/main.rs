@@ -9,13 +9,11 @@
 mod kill;
 mod strain;
 mod swarm;
-mod web;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-
-use self::web::Web;
+use drover_tests::Web;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

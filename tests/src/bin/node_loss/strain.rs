@@ -7,9 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use drover_tests::Web;
 use tokio::process::{Child, Command};
-
-use super::web::Web;
 
 /// A burst of loss, and the pause after it.
 const BURST: Duration = Duration::from_secs(5);

@@ -1,13 +1,16 @@
-//! The cluster and what runs on it.
+//! A Deployment on a pool of hosts, and how it stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use drover_tests::{Pool, eventually};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
 
-pub(crate) const NODE_PORT: u16 = 30_080;
+use super::Pool;
+use crate::eventually;
+
+/// Where every host leads to it.
+const NODE_PORT: u16 = 30_080;
 
 const MANIFEST: &str = "
 apiVersion: apps/v1
@@ -37,14 +40,22 @@ spec:
 ";
 
 /// A Deployment with two pods for each host, behind a node port.
-pub(crate) struct Web {
-    pub(crate) pool: Pool,
-    pub(crate) client: Client,
-    pub(crate) replicas: usize,
+#[expect(missing_debug_implementations, reason = "a client has none")]
+pub struct Web {
+    /// The hosts.
+    pub pool: Pool,
+    /// A client of the administrator.
+    pub client: Client,
+    /// How many pods there shall be.
+    pub replicas: usize,
 }
 
 impl Web {
-    pub(crate) async fn start(hosts: usize) -> Result<Self> {
+    /// Starts the hosts and the Deployment, and waits until all is ready.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(hosts: usize) -> Result<Self> {
         let pool = Pool::of_hosts(hosts, &["drover/hello:1"]).await?;
         let (client, replicas) = (pool.client().await?, 2 * hosts);
         let manifest = MANIFEST.replace("REPLICAS", &replicas.to_string());
@@ -54,18 +65,74 @@ impl Web {
         Ok(web)
     }
 
-    pub(crate) async fn pods(&self) -> Result<Vec<Pod>> {
-        let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
-        Ok(pods.list(&ListParams::default().labels("app=web")).await?.items)
+    /// Where host `number` leads to it.
+    ///
+    /// # Panics
+    /// When there is no such host.
+    pub fn url(&self, number: usize) -> String {
+        format!("http://{}:{NODE_PORT}/", self.pool.agents[number].engine.address())
     }
 
-    /// The uids of all pods.
-    pub(crate) async fn uids(&self) -> Result<BTreeSet<String>> {
+    /// The host with the most ready pods, by its number.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or there is no host.
+    pub async fn fullest(&self) -> Result<usize> {
+        let ready = self.ready().await?;
+        let count = |name: &str| ready.get(name).copied().unwrap_or_default();
+        let agents = self.pool.agents.iter().enumerate();
+        Ok(agents.max_by_key(|(_, agent)| count(&agent.name)).context("there are hosts")?.0)
+    }
+
+    /// Takes link, agent and engine from a host at once.
+    ///
+    /// # Errors
+    /// When it has lost them already.
+    pub async fn kill(&mut self, number: usize) -> Result<()> {
+        let agent = &mut self.pool.agents[number];
+        agent.engine.host().context("a host of its own")?.connect(false).await?;
+        agent.kill().await?;
+        agent.engine.kill().await
+    }
+
+    /// Gives them back and waits until all is well.
+    ///
+    /// # Errors
+    /// As [`Self::settled`].
+    pub async fn revive(&mut self, number: usize) -> Result<()> {
+        let agent = &mut self.pool.agents[number];
+        agent.engine.host().context("a host of its own")?.connect(true).await?;
+        agent.engine.restart().await?;
+        agent.start(&[])?;
+        self.settled().await
+    }
+
+    /// The Deployment's pods.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn pods(&self) -> Result<Vec<Pod>> {
+        self.list("app=web").await
+    }
+
+    async fn list(&self, labels: &str) -> Result<Vec<Pod>> {
+        let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
+        Ok(pods.list(&ListParams::default().labels(labels)).await?.items)
+    }
+
+    /// Their uids.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn uids(&self) -> Result<BTreeSet<String>> {
         Ok(self.pods().await?.into_iter().filter_map(|pod| pod.metadata.uid).collect())
     }
 
     /// Ready pods by node, those about to go aside.
-    pub(crate) async fn ready(&self) -> Result<BTreeMap<String, usize>> {
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn ready(&self) -> Result<BTreeMap<String, usize>> {
         let mut counts = BTreeMap::new();
         for pod in self.pods().await?.iter().filter(|pod| is_ready(pod)) {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
@@ -75,7 +142,10 @@ impl Web {
     }
 
     /// Why the Ready condition of each node that is not ready is as it is.
-    pub(crate) async fn not_ready(&self) -> Result<BTreeMap<String, String>> {
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn not_ready(&self) -> Result<BTreeMap<String, String>> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
         let reason = |node: Node| {
             let conditions = node.status?.conditions?;
@@ -88,13 +158,17 @@ impl Web {
 
     /// Waits until all nodes are ready, there are as many pods as asked for, all ready, and each engine has the
     /// containers of its own node's pods and no other.
-    pub(crate) async fn settled(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that does not come to be.
+    pub async fn settled(&self) -> Result<()> {
         eventually("a cluster at rest", async || {
             let (nodes, pods) = (self.not_ready().await?, self.pods().await?);
             if !nodes.is_empty() || pods.len() != self.replicas || !pods.iter().all(is_ready) {
                 let pods: Vec<_> = pods.iter().map(|pod| (&pod.metadata.name, is_ready(pod))).collect();
                 return Ok(Err(format!("{nodes:?}, {pods:?}")));
             }
+            let pods = self.list("").await?;
             for agent in &self.pool.agents {
                 let here = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&agent.name);
                 let wanted: BTreeSet<_> = pods.iter().filter(here).filter_map(|pod| pod.metadata.uid.clone()).collect();
