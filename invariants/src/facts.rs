@@ -57,6 +57,13 @@ pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && !is_terminating(&pod.metadata)
 }
 
+/// Whether the pod is shown as gone with its host: then it counts for nothing.
+pub fn is_gone(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut ready = conditions.into_iter().flatten().filter(|condition| condition.type_ == "Ready");
+    ready.any(|condition| condition.status != "True" && condition.reason.as_deref() == Some("HostDown"))
+}
+
 pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }

@@ -40,6 +40,7 @@ mod writes;
 #[cfg(test)]
 mod testing;
 
+pub use facts::is_gone;
 pub use foreign::check_foreign;
 pub use watch::{Change, Entry, WatchItem, WatchRecord, check_replica, check_watch};
 pub use world::{Container, ContainerPhase, NodeView, Violation, World};

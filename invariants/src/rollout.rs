@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
+    api::core::v1::Pod,
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -59,7 +60,7 @@ pub(crate) fn check(world: &World) -> Vec<Violation> {
         let settled = sets.iter().all(|set| observed(set) == set.metadata.generation);
         let noted: i64 = sets.iter().map(|set| facts::wanted(set).max(reported(set))).sum();
         let pods = sets.iter().flat_map(|set| facts::pods_of(world, &set.metadata));
-        let active = facts::count(pods.filter(|pod| facts::is_active(pod)));
+        let active = facts::count(pods.filter(|pod| facts::is_active(pod) && !was_gone(world, pod)));
         if settled && active > limit.max(noted) {
             violations.push(Violation::new("S9", &subject, format!("it has {active} pods of {limit}")));
         }
@@ -109,7 +110,7 @@ fn too_many_made(before: &World, after: &World) -> Vec<Violation> {
             let was = before.pods.iter().find(|was| facts::uid(&was.metadata) == facts::uid(&pod.metadata));
             was.is_some_and(|was| facts::controller_uid(&was.metadata) != facts::uid(&set.metadata))
         });
-        let total = facts::count(active.iter());
+        let total = facts::count(active.iter().filter(|pod| !was_gone(after, pod)));
         // A create that was under way when the set was made smaller may still arrive; and a set that was changed twice
         // between two looks may have been larger for a moment.
         let settled = old.is_none_or(|old| observed(old) == old.metadata.generation);
@@ -158,6 +159,11 @@ fn ready<'a>(world: &'a World, deployment: &Deployment) -> (Vec<(&'a str, &'a st
     (found, shrinking)
 }
 
+/// Whether the pod's host is gone, or has been since the pod was made.
+fn was_gone(world: &World, pod: &Pod) -> bool {
+    facts::is_gone(pod) || world.once_gone.contains(facts::uid(&pod.metadata))
+}
+
 fn is_active_in(world: &World, uid: &str) -> bool {
     world.pods.iter().any(|pod| facts::uid(&pod.metadata) == uid && facts::is_active(pod))
 }
@@ -202,6 +208,16 @@ mod tests {
                         let mut leaving = pod(number, "n1");
                         leaving.metadata.deletion_timestamp.clone_from(&leaving.metadata.creation_timestamp);
                         world.pods.push(leaving);
+                    }
+                },
+                &[],
+            ),
+            (
+                "pods that were gone with their host come on top when they return",
+                &|world| {
+                    for number in 3..6 {
+                        world.pods.push(pod(number, "n1"));
+                        world.once_gone.insert(format!("u{number}"));
                     }
                 },
                 &[],

@@ -43,6 +43,9 @@ pub struct World {
     /// How often each durable object, `kind/namespace/name`, was written in the last minute of the quiet; empty when
     /// nobody counted or the quiet is younger.
     pub recent_writes: BTreeMap<String, u64>,
+    /// Uids of pods that were shown at some time as gone with their hosts. They were replaced then, and come on top of
+    /// what is asked for while they return.
+    pub once_gone: BTreeSet<String>,
     /// For how long the oldest key of each work queue, by controller, has been waiting, in seconds; keys that back off
     /// or wait for their time do not count.
     pub queue_waits_secs: BTreeMap<String, f64>,

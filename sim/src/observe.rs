@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use drover_apiserver::registry::ROOT;
-use drover_invariants::{Container, ContainerPhase, NodeView, World};
+use drover_invariants::{Container, ContainerPhase, NodeView, World, is_gone};
 use drover_store::{Backend, ChangeStream, Error, Event as StoreEvent, EventKind, Range, Revision};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::{
@@ -33,6 +33,8 @@ pub(crate) struct Observer {
     slices: BTreeMap<Bytes, EndpointSlice>,
     nodes: BTreeMap<Bytes, Node>,
     budgets: BTreeMap<Bytes, PodDisruptionBudget>,
+    /// Uids of pods that were shown as gone with their hosts.
+    once_gone: BTreeSet<String>,
     /// When which key was written, newest last; only what the last minute needs.
     writes: Vec<(u64, Bytes)>,
 }
@@ -58,6 +60,7 @@ impl Observer {
             slices: BTreeMap::new(),
             nodes: BTreeMap::new(),
             budgets: BTreeMap::new(),
+            once_gone: BTreeSet::new(),
             writes: Vec::new(),
         }
     }
@@ -117,6 +120,7 @@ impl Observer {
             slices: all(&self.slices),
             nodes: all(&self.nodes),
             budgets: all(&self.budgets),
+            once_gone: self.once_gone.clone(),
             hosts: hosts.iter().map(|node| (node.name.clone(), view(node))).collect(),
             recent_writes: if quiet_secs > 60.0 { self.recent_writes() } else { BTreeMap::new() },
             ..World::default()
@@ -156,7 +160,11 @@ impl Observer {
         match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
             ("apps", "deployments") => enter(&mut self.deployments, key, value),
             ("apps", "replicasets") => enter(&mut self.replica_sets, key, value),
-            ("core", "pods") => enter(&mut self.pods, key, value),
+            ("core", "pods") => {
+                enter(&mut self.pods, key, value);
+                let gone = self.pods.get(key).filter(|pod| is_gone(pod));
+                self.once_gone.extend(gone.and_then(|pod| pod.metadata.uid.clone()));
+            }
             ("core", "services") => enter(&mut self.services, key, value),
             ("core", "nodes") => enter(&mut self.nodes, key, value),
             ("discovery.k8s.io", "endpointslices") => enter(&mut self.slices, key, value),

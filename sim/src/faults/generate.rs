@@ -19,7 +19,7 @@ pub fn faults(chance: &Chance, nodes: usize) -> Vec<Fault> {
 fn draw(chance: &Chance, nodes: usize) -> Fault {
     let part = part(chance, nodes);
     let node = chance.index(nodes);
-    match chance.below(28) {
+    match chance.below(31) {
         0..=7 => Fault::Crash { part, moment: moment(chance), down_ms: chance.between(50, 8_000) },
         // Half of the pauses outlive a node's lease of 40 seconds.
         8 => Fault::Pause { part, ms: if chance.one_in(2) { chance.between(200, 20_000) } else { 55_000 } },
@@ -41,7 +41,9 @@ fn draw(chance: &Chance, nodes: usize) -> Fault {
         22 => Fault::Compact,
         23 | 24 => Fault::Engine { node, trouble: engine_trouble(chance), ms: chance.between(500, 20_000) },
         25 | 26 => Fault::ContainerEnds { node, which: chance.below(1 << 16) },
-        _ => Fault::Reboot { node, down_ms: chance.between(1_000, 70_000) },
+        27 => Fault::Reboot { node, down_ms: chance.between(1_000, 70_000) },
+        28 | 29 => Fault::HostSilent { node, cut: chance.one_in(2), ms: chance.between(500, 30_000) },
+        _ => Fault::Deaf { node, neighbour: chance.index(nodes), ms: chance.between(500, 30_000) },
     }
 }
 

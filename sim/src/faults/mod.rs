@@ -207,6 +207,24 @@ pub enum Fault {
         /// How long it stays away.
         down_ms: u64,
     },
+    /// The host of a node answers none of its neighbours, nor they it.
+    HostSilent {
+        /// The node.
+        node: usize,
+        /// Whether its agent does not reach the server either: then nobody can tell it from a dead one.
+        cut: bool,
+        /// For how long.
+        ms: u64,
+    },
+    /// A node does not hear a neighbour that is well.
+    Deaf {
+        /// Who does not hear.
+        node: usize,
+        /// Whom.
+        neighbour: usize,
+        /// For how long.
+        ms: u64,
+    },
 }
 
 impl Fault {
@@ -241,6 +259,9 @@ impl Fault {
             Self::Engine { trouble: EngineTrouble::Slow, .. } => "slow engine",
             Self::ContainerEnds { .. } => "container ends",
             Self::Reboot { .. } => "node loss and return",
+            Self::HostSilent { cut: true, .. } => "host cut off",
+            Self::HostSilent { cut: false, .. } => "host drops echoes",
+            Self::Deaf { .. } => "deaf neighbour",
         }
     }
 }

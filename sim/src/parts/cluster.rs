@@ -11,12 +11,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, ServerBox, controllers::run_controllers, server::start_server};
+use super::{
+    Node, ServerBox,
+    controllers::run_controllers,
+    hosts::{Hosts, NOTICED_AFTER},
+    server::start_server,
+};
 use crate::{
     chance::Chance,
     clock::SimClock,
     disk::DiskStore,
-    faults::{CANDIDATES, Fault, Moment, Part},
+    faults::{CANDIDATES, Cut, Fault, Moment, Part},
     store::Troubles,
     wire::{Crashed, Wire},
 };
@@ -34,6 +39,7 @@ pub(crate) struct Cluster {
     pub(crate) backend: Arc<dyn Backend>,
     disk: Option<Arc<DiskStore>>,
     server: ServerBox,
+    hosts: Hosts,
     controllers_clocks: Vec<SimClock>,
     chance: Chance,
     running: BTreeMap<Part, Running>,
@@ -63,6 +69,9 @@ enum Later {
     Start(Part),
     RightClock(Part),
     HealEngine(usize),
+    HostSpeaks(usize),
+    HostHears(usize, usize),
+    TellNeighbours,
 }
 
 impl Cluster {
@@ -73,6 +82,7 @@ impl Cluster {
         let clock = SimClock::new();
         let agents_clock = Clock::runtime(clock.time());
         let wire = Wire::new(chance.fork("wire"), crash_tx, disk.is_some());
+        let hosts = Hosts::new(nodes);
         let nodes = (0..nodes).map(|index| Arc::new(Node::new(index, &agents_clock, &chance.fork("node")))).collect();
         let server = ServerBox {
             backend: Arc::clone(&backend),
@@ -81,13 +91,14 @@ impl Cluster {
             chance: chance.fork("server"),
         };
         let controllers_clocks = (0..CANDIDATES).map(|_| clock.another()).collect();
-        Self {
+        let mut cluster = Self {
             wire,
             clock,
             nodes,
             backend,
             disk,
             server,
+            hosts,
             controllers_clocks,
             chance,
             running: BTreeMap::new(),
@@ -95,7 +106,9 @@ impl Cluster {
             sequence: 0,
             unrecovered: None,
             crashes,
-        }
+        };
+        cluster.later(NOTICED_AFTER, Later::TellNeighbours);
+        cluster
     }
 
     /// Returns every part there is.
@@ -179,9 +192,36 @@ impl Cluster {
             Fault::Reboot { node, down_ms } => {
                 self.crash(Part::Agent(node), millis(down_ms));
                 self.nodes[node].state.reboot(true);
+                self.silence(node, millis(down_ms));
+            }
+            Fault::HostSilent { node, cut, ms } => {
+                if cut {
+                    self.wire.link(Part::Agent(node), |link| link.cut(Cut::Both, now, millis(ms)));
+                }
+                self.silence(node, millis(ms));
+            }
+            Fault::Deaf { node, neighbour, ms } => {
+                self.hosts.set_deaf(node, neighbour, true);
+                self.later(NOTICED_AFTER, Later::TellNeighbours);
+                self.later(millis(ms), Later::HostHears(node, neighbour));
             }
         }
         true
+    }
+
+    /// A host answers nobody for so long.
+    fn silence(&mut self, host: usize, span: Duration) {
+        self.hosts.falls_silent(host);
+        self.later(NOTICED_AFTER, Later::TellNeighbours);
+        self.later(span, Later::HostSpeaks(host));
+    }
+
+    /// Lets each node know what its questions to its neighbours find now.
+    fn tell_neighbours(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let heard = self.hosts.heard_by(index, |other| self.nodes[other].name.clone());
+            node.state.heard.send_if_modified(|before| std::mem::replace(before, heard.clone()) != heard);
+        }
     }
 
     /// Does what is due by itself until `until`: parts start again, faults end.
@@ -205,6 +245,8 @@ impl Cluster {
         self.wire.heal();
         self.server.troubles.heal();
         self.due.clear();
+        self.hosts.heal();
+        self.tell_neighbours();
         for part in self.parts() {
             self.set_clock(part, 0);
             self.start(part);
@@ -233,6 +275,15 @@ impl Cluster {
                 Later::Start(part) => self.start(part),
                 Later::RightClock(part) => self.set_clock(part, 0),
                 Later::HealEngine(node) => self.nodes[node].heal(),
+                Later::HostSpeaks(host) => {
+                    self.hosts.speaks(host);
+                    self.later(NOTICED_AFTER, Later::TellNeighbours);
+                }
+                Later::HostHears(host, other) => {
+                    self.hosts.set_deaf(host, other, false);
+                    self.later(NOTICED_AFTER, Later::TellNeighbours);
+                }
+                Later::TellNeighbours => self.tell_neighbours(),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod controllers;
+mod hosts;
 mod node;
 mod server;
 
