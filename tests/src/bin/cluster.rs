@@ -6,38 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use drover_tests::{Pool, eventually, get};
+use drover_tests::{Web, eventually, get};
 use tokio::signal::unix::{SignalKind, signal};
 
-const NODE_PORT: u16 = 30_080;
 const HOSTS_MAX: usize = 20;
-
-const MANIFEST: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: REPLICAS
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: hello
-        image: drover/hello:1
-        imagePullPolicy: IfNotPresent
-        ports: [{name: http, containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  selector: {app: web}
-  ports: [{name: http, port: 80, targetPort: http, nodePort: 30080}]
-";
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,12 +38,12 @@ async fn main() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let started = Instant::now();
     // Dropping what was begun takes it away again.
-    let pool = tokio::select! {
-        pool = start(hosts) => pool?,
+    let web = tokio::select! {
+        web = start(hosts) => web?,
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
     };
-    say(&pool, started.elapsed());
+    say(&web, started.elapsed());
     if !once {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -79,25 +51,23 @@ async fn main() -> Result<()> {
         }
     }
     println!("taking it away");
-    pool.keep_quiet();
+    web.pool.keep_quiet();
     Ok(())
 }
 
-async fn start(hosts: usize) -> Result<Pool> {
-    let pool = Pool::of_hosts(hosts, &["drover/hello:1", "drover/busybox:1"]).await?;
-    let manifest = MANIFEST.replace("REPLICAS", &(2 * hosts).to_string());
-    pool.kubectl(&["apply", "-f", "-"], &manifest).await?.success()?;
-    pool.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"], "").await?.success()?;
-    for agent in &pool.agents {
-        let url = format!("http://{}:{NODE_PORT}/", agent.engine.address());
+async fn start(hosts: usize) -> Result<Web> {
+    let web = Web::start(hosts).await?;
+    for number in 0..hosts {
+        let url = web.url(number);
         eventually(&format!("an answer at {url}"), async || Ok(get(&url).await.map_err(|error| format!("{error:#}"))))
             .await?;
     }
-    Ok(pool)
+    Ok(web)
 }
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
-fn say(pool: &Pool, took: Duration) {
+fn say(web: &Web, took: Duration) {
+    let pool = &web.pool;
     println!(
         "{} hosts from nothing to a Service that answers through each: {:.1} s\n",
         pool.agents.len(),
@@ -105,13 +75,10 @@ fn say(pool: &Pool, took: Duration) {
     );
     println!("  export KUBECONFIG={}", pool.data_dir().join("admin.kubeconfig").display());
     println!("  kubectl get nodes,pods -o wide");
-    for agent in &pool.agents {
+    for (number, agent) in pool.agents.iter().enumerate() {
         let namespace = agent.engine.host().map(|host| host.namespace().display().to_string()).unwrap_or_default();
-        let (address, url) = (agent.engine.address(), agent.engine.url());
-        println!(
-            "  {}: curl http://{address}:{NODE_PORT}/    docker -H {url} ps    nsenter --net={namespace} sh",
-            agent.name
-        );
+        let (url, engine) = (web.url(number), agent.engine.url());
+        println!("  {}: curl {url}    docker -H {engine} ps    nsenter --net={namespace} sh", agent.name);
     }
     println!("\nCtrl-C takes it away.");
 }

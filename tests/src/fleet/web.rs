@@ -56,7 +56,7 @@ impl Web {
     /// # Errors
     /// When it does not come up.
     pub async fn start(hosts: usize) -> Result<Self> {
-        let pool = Pool::of_hosts(hosts, &["drover/hello:1"]).await?;
+        let pool = Pool::of_hosts(hosts, &["drover/hello:1", "drover/busybox:1"]).await?;
         let (client, replicas) = (pool.client().await?, 2 * hosts);
         let manifest = MANIFEST.replace("REPLICAS", &replicas.to_string());
         pool.kubectl(&["apply", "-f", "-"], &manifest).await?.success()?;

@@ -12,8 +12,9 @@ mod swarm;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use drover_tests::Web;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--kills" => options.kills = number,
             "--swarm-kills" => options.swarm_kills = number,
             "--strain-secs" => options.strain = Duration::from_secs(number.try_into()?),
-            _ => anyhow::bail!("{name}: --hosts, --kills, --swarm-kills or --strain-secs"),
+            _ => bail!("{name}: --hosts, --kills, --swarm-kills or --strain-secs"),
         }
     }
     ensure!((3..=20).contains(&options.hosts), "3 to 20 hosts, not {}: fewer cannot tell a dead host", options.hosts);
@@ -43,9 +44,20 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options> {
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "its output is its purpose")]
 async fn main() -> Result<()> {
     let options = options(std::env::args().skip(1))?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Dropping what was begun takes it away again.
+    tokio::select! {
+        outcome = measure(&options) => outcome,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "its output is its purpose")]
+async fn measure(options: &Options) -> Result<()> {
     let mut web = Web::start(options.hosts).await?;
     let mut losses = Vec::new();
     for number in 1..=options.kills {
