@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Label(metadata::LabelArgs),
     /// Add, change or remove annotations
     Annotate(metadata::AnnotateArgs),
+    /// Add, change or remove taints of nodes
+    Taint(taint::Args),
     /// Keep new pods off a node
     Cordon(node::CordonArgs),
     /// Let pods on a node again
@@ -157,6 +159,7 @@ impl Command {
             Command::Top(args) => top::run(args, ctx).await,
             Command::Label(args) => metadata::label(args, ctx).await,
             Command::Annotate(args) => metadata::annotate(args, ctx).await,
+            Command::Taint(args) => taint::run(args, ctx).await,
             Command::Cordon(args) => node::cordon(args, ctx, true).await,
             Command::Uncordon(args) => node::cordon(args, ctx, false).await,
             Command::Drain(args) => node::drain(args, ctx).await,

@@ -11,15 +11,15 @@ use crate::{
     input::select,
 };
 
-/// What both commands take.
+/// What the commands take that change pairs; `taint` is one of them.
 #[derive(Debug, clap::Args)]
-struct PairArgs {
+pub(super) struct PairArgs {
     /// KIND/NAME... or KIND NAME..., then KEY=VALUE... or KEY- to remove
     #[arg(required = true, num_args = 2.., value_name = "OBJECT KEY=VALUE", add = completion::objects())]
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
     /// Change pairs that are there already
     #[arg(long)]
-    overwrite: bool,
+    pub(super) overwrite: bool,
     /// On all objects with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
@@ -28,7 +28,7 @@ struct PairArgs {
     all: bool,
     /// Say what would be done
     #[arg(long, value_enum, default_value_t = super::DryRun::None)]
-    dry_run: super::DryRun,
+    pub(super) dry_run: super::DryRun,
 }
 
 /// Add, change or remove labels.
@@ -86,7 +86,8 @@ fn is_pair(word: &str) -> bool {
     word.contains('=') || word.ends_with('-')
 }
 
-async fn subjects(
+/// The objects that are named or selected: path, label and what they are now.
+pub(super) async fn subjects(
     args: &PairArgs,
     cluster: &Cluster,
     words: &[String],

@@ -23,6 +23,7 @@ pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod sealing;
 pub(crate) mod set;
+pub(crate) mod taint;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod wait;
