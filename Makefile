@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help cluster node-loss sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
+.PHONY: help cluster node-loss away sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,10 +17,13 @@ test: ## Everything that can run on this machine; says loudly what was skipped
 	scripts/test.sh
 
 cluster: ## N=3 hosts with a Docker Engine each on this machine, joined; prints the time it took and how to use it
-	scripts/cluster.sh $(or $(N),3) $(CLUSTER_FLAGS)
+	scripts/hosts.sh cluster $(or $(N),3) $(CLUSTER_FLAGS)
 
 node-loss: ## KILLS=20 hosts of N=3 die: times to notice and to replace, beside Docker swarm mode
-	scripts/node-loss.sh $(KILLS) $(or $(N),3)
+	scripts/hosts.sh node_loss --hosts $(or $(N),3) --kills $(KILLS)
+
+away: ## The control plane is killed for SECS=600 under requests to a Service on N=3 hosts: nobody may notice
+	scripts/hosts.sh away --hosts $(or $(N),3) --secs $(or $(SECS),600)
 
 ha-proof: ## Three servers on three etcd members and three engines under KILLS=20 random kills and pauses
 	scripts/ha-proof.sh $(KILLS)

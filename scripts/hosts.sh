@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Starts a cluster of N hosts, each a network name space with a Docker Engine of its own, and keeps it until Ctrl-C.
+# Runs a program on hosts of this machine, each a network name space with a Docker Engine of its own.
 #
-#   scripts/cluster.sh [N] [--once]
+#   scripts/hosts.sh cluster [N] [--once]     keeps them until Ctrl-C
+#   scripts/hosts.sh node_loss [--kills N] [--hosts N]
+#   scripts/hosts.sh away [--secs N] [--hosts N]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,5 +15,7 @@ fi
 scripts/build-image.sh drover/hello:1
 tar -C /bin -c busybox | docker import --change 'ENTRYPOINT ["/busybox"]' - drover/busybox:1 >/dev/null
 cargo build --quiet --release --workspace --bins
+program=$1
+shift
 bin=${CARGO_TARGET_DIR:-target}/release
-DROVER_BIN_DIR=$bin exec "$bin/cluster" "$@"
+DROVER_BIN_DIR=$bin exec "$bin/$program" "$@"
