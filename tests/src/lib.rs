@@ -12,6 +12,7 @@ mod fleet;
 mod http;
 mod load;
 mod process;
+mod signals;
 mod sockets;
 mod wait;
 mod workload;
@@ -26,6 +27,7 @@ pub use fleet::{
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
 pub use process::{Finished, binary, free_port, measured_drover, run, spawn_measured};
+pub use signals::told_to_end;
 pub use sockets::listeners;
 pub use wait::eventually;
 

@@ -112,9 +112,7 @@ impl Pod {
     async fn ask(&self, pool: &Pool, url: &str) -> Result<String> {
         let agent =
             pool.agents.iter().find(|agent| agent.name == self.node).context("the pod's node is one of ours")?;
-        // The first address of the node's /22 is the name server of its pods.
-        let server = Ipv4Addr::from_bits((self.address.to_bits() & !0x3ff) + 1);
-        agent.curl(&self.uid, &server.to_string(), url).await
+        agent.curl(&self.uid, self.address, url).await
     }
 }
 

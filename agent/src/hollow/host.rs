@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use futures::stream;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +15,8 @@ use crate::{
     network::Cidr,
     node::{HostView, acknowledged_revision, suspects},
     pod::routes::NOBODY_ACKNOWLEDGES,
-    proxy::{ProxyConfig, ProxyInput},
-    run::{Base, Host, Informers, NetworkState, Others, changes, feed},
+    proxy::ProxyConfig,
+    run::{Base, Host, Informers, NetworkState, Others, feed_proxy},
     seams::{PodDirectory, PodFiles, PodNetwork, PodVolumes, Prober},
     source::Recorder,
     volumes::{KubeVolumeApi, NodeVolumes, Reclaimer, VolumeApi, VolumeTools, VolumesConfig, run_reclaimer},
@@ -66,25 +65,11 @@ impl Host for HollowHost {
             cluster_cidr: self.config.cluster_cidr,
             service_cidr: self.config.service_cidr,
         };
-        let (input_tx, input_rx) = watch::channel(None);
-        tokio::spawn(proxy::keep(config, input_rx, table, state.applied, shutdown.clone()));
-        let host_ports = network.host_ports();
         self.tell_what_is_heard(state.heard.clone(), shutdown);
         let own = self.config.node_name.clone();
         let others = Others { heard: state.heard.subscribe(), suspects: state.suspects, own };
-        let wake = stream::select(changes(&host_ports), others.changes());
-        feed(informers, wake, shutdown, move |informers| {
-            // The revision is read first: the objects are then at least that new.
-            let revision = informers.slices.state().revision;
-            let input = ProxyInput {
-                services: informers.services.list(),
-                slices: informers.slices.list(),
-                host_ports: host_ports.borrow().clone(),
-                doubted: others.doubted(),
-                revision,
-            };
-            input_tx.send_replace(Some(input));
-        });
+        let input = feed_proxy(informers, network.host_ports(), others, shutdown);
+        tokio::spawn(proxy::keep(config, input, table, state.applied, shutdown.clone()));
         Arc::new(network.clone())
     }
 

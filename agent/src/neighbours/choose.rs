@@ -1,6 +1,10 @@
 //! Whom a node asks. Pure.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Node;
 use sha2::{Digest as _, Sha256};
@@ -13,18 +17,19 @@ pub const NEIGHBOURS_MAX: usize = 3;
 /// The next nodes in a ring ordered by a hash of the names, which scatters hosts that are named (and so, often, placed)
 /// side by side. Nodes whose agents nobody hears are left out: the ring closes around them.
 pub fn choose(nodes: &[Arc<Node>], own: &Own) -> BTreeMap<String, Ipv4Addr> {
-    let silent = |name: &str| {
-        let node = nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name));
-        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+    let speaks = |node: &&Arc<Node>| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let mut ready = conditions.into_iter().flatten().filter(|condition| condition.type_ == "Ready");
-        ready.all(|condition| condition.status == "Unknown")
+        ready.any(|condition| condition.status != "Unknown")
     };
+    let speaking: BTreeSet<&str> =
+        nodes.iter().filter(speaks).filter_map(|node| node.metadata.name.as_deref()).collect();
     let place = |name: &str| (Sha256::digest(name).to_vec(), name.to_owned());
     let here = place(&own.node_name);
     let mut ring: Vec<_> = peers(nodes, own)
         .0
         .into_iter()
-        .filter(|peer| !silent(&peer.name))
+        .filter(|peer| speaking.contains(peer.name.as_str()))
         .map(|peer| {
             let there = place(&peer.name);
             // Those behind us come after those before us.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use agent::{Base, Host, Informers, NetworkState, NodeClient, run_agent};
 pub use config::{Config, Error};
-pub(crate) use network::{Others, changes, feed};
+pub(crate) use network::{Others, feed_proxy};
 
 use self::network::NetworkParts;
 use crate::{

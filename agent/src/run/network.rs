@@ -65,7 +65,7 @@ impl NetworkParts<'_> {
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
         let others = Others { heard: heard.subscribe(), suspects, own: self.config.node_name.clone() };
-        self.start_fabric(heard, shutdown);
+        self.follow_nodes(heard, shutdown);
         self.start_proxy(informers, network.host_ports(), others, applied, shutdown);
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
@@ -168,7 +168,7 @@ impl NetworkParts<'_> {
     }
 
     /// Routes to the pods of the other nodes, as the Nodes come and go.
-    fn start_fabric(&self, heard: watch::Sender<Heard>, shutdown: &CancellationToken) {
+    fn follow_nodes(&self, heard: watch::Sender<Heard>, shutdown: &CancellationToken) {
         let own = Own {
             node_name: self.config.node_name.clone(),
             pod_cidr: self.pod_cidr,
@@ -224,21 +224,8 @@ impl NetworkParts<'_> {
             cluster_cidr: self.config.cluster_cidr,
             service_cidr: self.config.service_cidr,
         };
-        let (input_tx, input_rx) = watch::channel(None);
-        tokio::spawn(proxy::run(config, input_rx, applied, shutdown.clone()));
-        let wake = stream::select(changes(&host_ports), others.changes());
-        feed(informers, wake, shutdown, move |informers| {
-            // The revision is read first: the objects are then at least that new.
-            let revision = informers.slices.state().revision;
-            let input = ProxyInput {
-                services: informers.services.list(),
-                slices: informers.slices.list(),
-                host_ports: host_ports.borrow().clone(),
-                doubted: others.doubted(),
-                revision,
-            };
-            input_tx.send_replace(Some(input));
-        });
+        let input = feed_proxy(informers, host_ports, others, shutdown);
+        tokio::spawn(proxy::run(config, input, applied, shutdown.clone()));
     }
 
     async fn bind_dns(&self, network: &NodeNetwork) -> Result<dns::Server, String> {
@@ -254,8 +241,32 @@ impl NetworkParts<'_> {
     }
 }
 
+/// What a proxy works from, at every change of it.
+pub(crate) fn feed_proxy(
+    informers: &Informers,
+    host_ports: watch::Receiver<PodHostPorts>,
+    others: Others,
+    shutdown: &CancellationToken,
+) -> watch::Receiver<Option<ProxyInput>> {
+    let (input_tx, input_rx) = watch::channel(None);
+    let wakes = stream::select(changes(&others.heard), changes(&others.suspects));
+    feed(informers, stream::select(changes(&host_ports), wakes), shutdown, move |informers| {
+        // The revision is read first: the objects are then at least that new.
+        let revision = informers.slices.state().revision;
+        let input = ProxyInput {
+            services: informers.services.list(),
+            slices: informers.slices.list(),
+            host_ports: host_ports.borrow().clone(),
+            doubted: doubted(&others.heard.borrow(), &others.suspects.borrow(), &others.own),
+            revision,
+        };
+        input_tx.send_replace(Some(input));
+    });
+    input_rx
+}
+
 /// Passes Services and slices on at every change of theirs and whenever `wake` says so, once both are complete.
-pub(crate) fn feed(
+fn feed(
     informers: &Informers,
     mut wake: impl Stream<Item = ()> + Unpin + Send + 'static,
     shutdown: &CancellationToken,
@@ -289,20 +300,8 @@ pub(crate) struct Others {
     pub(crate) own: String,
 }
 
-impl Others {
-    /// The nodes that Services do without where they can.
-    pub(crate) fn doubted(&self) -> BTreeSet<String> {
-        doubted(&self.heard.borrow(), &self.suspects.borrow(), &self.own)
-    }
-
-    /// Says when that may have changed.
-    pub(crate) fn changes(&self) -> impl Stream<Item = ()> + Unpin + Send + 'static {
-        stream::select(changes(&self.heard), changes(&self.suspects))
-    }
-}
-
 /// Says when a value changes.
-pub(crate) fn changes<T: Clone + Send + Sync + 'static>(
+fn changes<T: Clone + Send + Sync + 'static>(
     value: &watch::Receiver<T>,
 ) -> impl Stream<Item = ()> + Unpin + Send + 'static {
     WatchStream::from_changes(value.clone()).map(drop)

@@ -20,11 +20,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::Resource as _;
-use kube::api::ObjectMeta;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::heartbeats::{Heartbeats, NODE_LEASES};
+use super::published::publish;
 use crate::manager::Context;
 use crate::objects::{owners, pods};
 use crate::runtime::events::Severity;
@@ -158,7 +158,7 @@ impl NodeLifecycleController {
             let heard_at = self.heartbeats.heard_at(owners::name(&node.metadata));
             let pods = self.cluster.pods.cache().by_index(Index::Node, owners::name(&node.metadata));
             let pods_ready = pods.iter().any(|pod| is_shown_ready(pod));
-            let pods_unmarked = pods.iter().any(|pod| plan::is_unmarked(pod));
+            let pods_unmarked = pods.iter().any(|pod| pods::is_replica(pod));
             Seen { node, heard_at, pods_ready, pods_unmarked }
         };
         let nodes: Vec<Seen> = self.cluster.nodes.cache().all().into_iter().map(seen).collect();
@@ -191,26 +191,11 @@ impl NodeLifecycleController {
         let down = nodes.iter().filter(|node| is_down(node));
         suspects.extend(down.map(|node| owners::name(&node.metadata).to_owned()));
         let list = suspects.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        let published = self.cluster.leases.cache().get(&ObjectKey::new(NODE_LEASES, ROLL_CALL));
-        let written = match published {
-            Some(lease) if names(&lease, SUSPECTS) == suspects => return Ok(()),
-            Some(lease) => {
-                let patch = json!({"metadata": {"annotations": {SUSPECTS: list}}});
-                self.cluster.leases.patch(&lease, patch, None).await.map(drop)
-            }
-            None if suspects.is_empty() => return Ok(()),
-            None => {
-                let metadata = ObjectMeta {
-                    name: Some(ROLL_CALL.to_owned()),
-                    namespace: Some(NODE_LEASES.to_owned()),
-                    annotations: Some([(SUSPECTS.to_owned(), list)].into()),
-                    ..ObjectMeta::default()
-                };
-                self.cluster.leases.create(&Lease { metadata, spec: None }).await.map(drop)
-            }
-        };
+        if suspects.is_empty() && self.cluster.leases.cache().get(&ObjectKey::new(NODE_LEASES, ROLL_CALL)).is_none() {
+            return Ok(());
+        }
         // The cache lags behind our own last write; the next look sees it.
-        match written {
+        match publish(&self.cluster, ROLL_CALL, SUSPECTS, list).await {
             Err(error) if !error.is_conflict() => Err(error),
             _ => Ok(()),
         }
@@ -267,7 +252,7 @@ impl NodeLifecycleController {
     /// Takes the pods of a lost node out of Services. Their agent, when it comes back, says what is true.
     async fn mark_pods_not_ready(&self, node: &str, host_down: bool, now: Timestamp) -> Result<(), Error> {
         let mut pods = self.cluster.pods.cache().by_index(Index::Node, node);
-        pods.retain(|pod| if host_down { plan::is_unmarked(pod) } else { is_shown_ready(pod) });
+        pods.retain(|pod| if host_down { pods::is_replica(pod) } else { is_shown_ready(pod) });
         let write = async |pod: Arc<Pod>| {
             let conditions = plan::not_ready_conditions(&pod, host_down, now);
             let patch = json!({"status": {"conditions": conditions}});

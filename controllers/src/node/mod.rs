@@ -9,3 +9,4 @@ pub mod eviction;
 pub mod heartbeats;
 pub mod ipam;
 pub mod lifecycle;
+pub mod published;

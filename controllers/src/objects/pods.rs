@@ -31,6 +31,11 @@ pub fn is_host_down(pod: &Pod) -> bool {
     condition.is_some_and(|condition| condition.reason.as_deref() == Some(HOST_DOWN))
 }
 
+/// Whether the pod counts as a replica: active, and not gone with its host.
+pub fn is_replica(pod: &Pod) -> bool {
+    is_active(pod) && !is_host_down(pod)
+}
+
 /// Returns since when the pod has been ready; `None` when it is not, or does not say.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let condition = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
@@ -47,7 +52,7 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-/// Whether the pod counts as a replica: neither ended nor being deleted.
+/// Whether the pod is neither ended nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && !owners::is_terminating(&pod.metadata)
 }

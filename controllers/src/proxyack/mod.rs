@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::ObjectMeta;
-use serde_json::json;
 
 use crate::manager::Context;
 use crate::node::heartbeats::{Heartbeats, NODE_LEASES, SILENCE_MAX};
 use crate::node::lifecycle::is_down;
+use crate::node::published::publish;
 use crate::objects::owners;
 use crate::runtime::{Cluster, Controller, Error, ObjectKey, Outcome, WorkQueue};
 
@@ -85,7 +83,7 @@ impl Controller for ProxyAckController {
         vec![key()]
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, _key: &ObjectKey) -> Result<Outcome, Error> {
         self.cluster.leases.caught_up().await?;
         let now = self.cluster.environment.now();
         let proxies = self.observe();
@@ -95,7 +93,7 @@ impl Controller for ProxyAckController {
         });
         let outcome = Outcome::after(next.min().map(|left| left + Duration::from_millis(10)));
         let Some(revision) = acknowledged(&proxies, now) else { return Ok(outcome) };
-        self.publish(key, revision).await?;
+        publish(&self.cluster, PUBLISHED, ACKNOWLEDGED_REVISION, revision.to_string()).await?;
         Ok(outcome)
     }
 }
@@ -113,26 +111,6 @@ impl ProxyAckController {
         };
         // A host that is gone takes its proxy with it.
         nodes.iter().filter(|node| !is_down(node)).filter_map(proxy).collect()
-    }
-
-    async fn publish(&self, key: &ObjectKey, revision: u64) -> Result<(), Error> {
-        let text = revision.to_string();
-        let Some(lease) = self.cluster.leases.cache().get(key) else {
-            let annotations = [(ACKNOWLEDGED_REVISION.to_owned(), text)].into();
-            let metadata = ObjectMeta {
-                name: Some(key.name.clone()),
-                namespace: Some(key.namespace.clone()),
-                annotations: Some(annotations),
-                ..ObjectMeta::default()
-            };
-            return self.cluster.leases.create(&Lease { metadata, spec: None }).await.map(drop);
-        };
-        let published = lease.metadata.annotations.iter().flatten().find(|(name, _)| *name == ACKNOWLEDGED_REVISION);
-        if published.is_some_and(|(_, published)| *published == text) {
-            return Ok(());
-        }
-        let patch = json!({"metadata": {"annotations": {ACKNOWLEDGED_REVISION: text}}});
-        self.cluster.leases.patch(&lease, patch, None).await.map(drop)
     }
 }
 

@@ -22,8 +22,7 @@ pub(super) fn build_status(set: &ReplicaSet, mine: &[&Pod], now: Timestamp) -> (
         .as_ref()
         .and_then(|spec| spec.template.as_ref())
         .and_then(|template| template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()));
-    let counts = |pod: &&Pod| pods::is_active(pod) && !pods::is_host_down(pod);
-    let active: Vec<&Pod> = mine.iter().copied().filter(counts).collect();
+    let active: Vec<&Pod> = mine.iter().copied().filter(|pod| pods::is_replica(pod)).collect();
     let waits: Vec<Duration> = active.iter().filter_map(|pod| pods::until_available(pod, min_ready, now)).collect();
     let ready = active.iter().filter(|pod| pods::is_ready(pod)).count();
     let fully_labeled = active.iter().filter(|pod| has_labels(pod, template_labels)).count();

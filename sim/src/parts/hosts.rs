@@ -12,7 +12,7 @@ pub(crate) const NOTICED_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hosts {
     /// How many there are.
-    pub(crate) count: usize,
+    count: usize,
     /// Those that answer nobody and hear nobody, by how many faults have it so.
     silent: Vec<usize>,
     /// Who does not hear whom.

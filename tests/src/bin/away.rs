@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use drover_tests::{Load, Web};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::Parser as _;
+use drover_tests::{Load, Web, told_to_end};
 
 /// Requests a second from outside.
 const RATE: u64 = 500;
@@ -21,38 +21,23 @@ const RATE: u64 = 500;
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Parser)]
 struct Options {
+    /// How many hosts there are
+    #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=20))]
     hosts: usize,
+    /// For how many seconds the control plane is away
+    #[arg(long = "secs", default_value = "600", value_parser = |text: &str| text.parse().map(Duration::from_secs))]
     span: Duration,
-}
-
-fn options(arguments: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { hosts: 3, span: Duration::from_secs(600) };
-    let mut arguments = arguments;
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
-        let number: u32 = value.parse().with_context(|| format!("{name}: {value:?} is no number"))?;
-        match name.as_str() {
-            "--hosts" => options.hosts = usize::try_from(number)?,
-            "--secs" => options.span = Duration::from_secs(number.into()),
-            _ => bail!("{name}: --hosts or --secs"),
-        }
-    }
-    ensure!((1..=20).contains(&options.hosts), "1 to 20 hosts, not {}", options.hosts);
-    Ok(options)
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = options(std::env::args().skip(1))?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let options = Options::parse();
     // Dropping what was begun takes it away again.
     tokio::select! {
         outcome = measure(&options) => outcome,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        told = told_to_end() => bail!(told?),
     }
 }
 
@@ -90,7 +75,7 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// All containers that run, with how often they were started.
+/// All containers that run, by host.
 async fn containers(web: &Web) -> Result<BTreeSet<(String, String)>> {
     let mut found = BTreeSet::new();
     for agent in &web.pool.agents {
@@ -105,7 +90,7 @@ async fn containers(web: &Web) -> Result<BTreeSet<(String, String)>> {
 struct Caller {
     host: usize,
     uid: String,
-    name_server: String,
+    address: Ipv4Addr,
 }
 
 /// One pod of each host.
@@ -115,11 +100,8 @@ async fn callers(web: &Web) -> Result<Vec<Caller>> {
         let here = |spec: &k8s_openapi::api::core::v1::PodSpec| spec.node_name.as_ref() == Some(&agent.name);
         let pod = pods.iter().find(|pod| pod.spec.as_ref().is_some_and(here));
         let pod = pod.with_context(|| format!("no pod on {}", agent.name))?;
-        let address: Ipv4Addr =
-            pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).context("it has an address")?.parse()?;
-        // The first address of the node's /22 is the name server of its pods.
-        let name_server = Ipv4Addr::from_bits((address.to_bits() & !0x3ff) + 1).to_string();
-        Ok(Caller { host, uid: pod.metadata.uid.clone().unwrap_or_default(), name_server })
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).context("it has an address")?;
+        Ok(Caller { host, uid: pod.metadata.uid.clone().unwrap_or_default(), address: address.parse()? })
     };
     web.pool.agents.iter().enumerate().map(caller).collect()
 }
@@ -127,7 +109,7 @@ async fn callers(web: &Web) -> Result<Vec<Caller>> {
 impl Caller {
     async fn ask(&self, web: &Web) -> Result<()> {
         let url = "http://web.default.svc.cluster.local/";
-        web.pool.agents[self.host].curl(&self.uid, &self.name_server, url).await.map(drop)
+        web.pool.agents[self.host].curl(&self.uid, self.address, url).await.map(drop)
     }
 }
 
@@ -137,7 +119,7 @@ mod tests {
 
     #[test]
     fn hosts_and_seconds_are_numbers_within_reason() {
-        let parse = |words: &[&str]| options(words.iter().map(|word| (*word).to_owned()));
+        let parse = |words: &[&str]| Options::try_parse_from([&["away"], words].concat());
         assert_eq!(parse(&[]).unwrap(), Options { hosts: 3, span: Duration::from_secs(600) });
         assert_eq!(parse(&["--secs", "7", "--hosts", "4"]).unwrap().hosts, 4);
         for wrong in [&["--hosts", "0"][..], &["--secs", "-1"], &["--secs"], &["--what", "1"]] {

@@ -3,11 +3,13 @@
 //! Prints how long it took from nothing to a Service that answers through every host, and how to use it; ends, and takes
 //! everything away again, at Ctrl-C (or at once with `--once`).
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use drover_tests::{Web, eventually, get};
-use tokio::signal::unix::{SignalKind, signal};
+use drover_tests::{Web, eventually, get, told_to_end};
 
 const HOSTS_MAX: usize = 20;
 
@@ -34,21 +36,16 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options> {
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
 async fn main() -> Result<()> {
     let Options { hosts, once } = options(std::env::args().skip(1))?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut told = pin!(told_to_end());
     let started = Instant::now();
     // Dropping what was begun takes it away again.
     let web = tokio::select! {
         web = start(hosts) => web?,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        told = &mut told => bail!(told?),
     };
     say(&web, started.elapsed());
     if !once {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        told.await?;
     }
     println!("taking it away");
     web.pool.keep_quiet();

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    net::Ipv4Addr,
     path::PathBuf,
     process::Stdio,
 };
@@ -278,11 +279,13 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Runs curl as a process of a pod would: in its name space, with its name server.
+    /// Runs curl as a process of the pod at `address` would: in its name space, with its name server.
     ///
     /// # Errors
     /// When it does not succeed.
-    pub async fn curl(&self, pod_uid: &str, name_server: &str, url: &str) -> Result<String> {
+    pub async fn curl(&self, pod_uid: &str, address: Ipv4Addr, url: &str) -> Result<String> {
+        // The first address of the node's /22 is the name server of its pods.
+        let name_server = Ipv4Addr::from_bits((address.to_bits() & !0x3ff) + 1);
         let resolver = self.dir.join("resolv.conf");
         fs::write(&resolver, format!("nameserver {name_server}\n"))?;
         let namespace = format!("--net=/run/drover/{}/netns/{pod_uid}", self.bridge());

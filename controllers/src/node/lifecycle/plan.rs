@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::node::heartbeats::SILENCE_MAX;
 use crate::objects::owners;
-use crate::objects::pods::{self, HOST_DOWN};
+use crate::objects::pods::HOST_DOWN;
 use crate::runtime::clock::whole_seconds;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -293,9 +293,4 @@ pub(super) fn not_ready_conditions(pod: &Pod, host_down: bool, now: Timestamp) -
         condition.message = Some(message.to_owned());
     }
     conditions
-}
-
-/// Whether a pod of a host that is gone is yet to be shown so.
-pub(super) fn is_unmarked(pod: &Pod) -> bool {
-    pods::is_active(pod) && !pods::is_host_down(pod)
 }

@@ -2,8 +2,8 @@
 //!
 //! Hosts of one machine, each a network name space with an engine of its own. Again and again the host with the most
 //! pods loses its link, its agent and its engine at once, under requests to the Service through another host; then it
-//! comes back. Printed are, from the kill: when the last request was sent that was not answered promptly, when the Node was marked, and when
-//! as many pods as asked for were Ready elsewhere. After that the cluster is strained without any host dying, and any
+//! comes back. Printed are, from the kill: when the last request was sent that was not answered promptly, when the Node
+//! was marked, and when as many pods as asked for were Ready elsewhere. After that the cluster is strained without any host dying, and any
 //! node that is given up is counted. Docker's swarm mode loses a host in the same way, in the same run.
 
 mod kill;
@@ -12,47 +12,34 @@ mod swarm;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use drover_tests::Web;
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, Result, bail};
+use clap::Parser as _;
+use drover_tests::{Web, told_to_end};
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Parser)]
 struct Options {
+    /// How many hosts there are; two cannot tell which of them is dead
+    #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(3..=20))]
     hosts: usize,
+    /// How many of them die, one after the other
+    #[arg(long, default_value_t = 50)]
     kills: usize,
+    /// How many die in swarm mode
+    #[arg(long, default_value_t = 3)]
     swarm_kills: usize,
+    /// For how many seconds the cluster is strained in each way
+    #[arg(long = "strain-secs", default_value = "60", value_parser = |text: &str| text.parse().map(Duration::from_secs))]
     strain: Duration,
-}
-
-fn options(arguments: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { hosts: 3, kills: 50, swarm_kills: 3, strain: Duration::from_secs(60) };
-    let mut arguments = arguments;
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
-        let number: usize = value.parse().with_context(|| format!("{name}: {value:?} is no number"))?;
-        match name.as_str() {
-            "--hosts" => options.hosts = number,
-            "--kills" => options.kills = number,
-            "--swarm-kills" => options.swarm_kills = number,
-            "--strain-secs" => options.strain = Duration::from_secs(number.try_into()?),
-            _ => bail!("{name}: --hosts, --kills, --swarm-kills or --strain-secs"),
-        }
-    }
-    ensure!((3..=20).contains(&options.hosts), "3 to 20 hosts, not {}: fewer cannot tell a dead host", options.hosts);
-    Ok(options)
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = options(std::env::args().skip(1))?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let options = Options::parse();
     // Dropping what was begun takes it away again.
     tokio::select! {
         outcome = measure(&options) => outcome,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        told = told_to_end() => bail!(told?),
     }
 }
 
@@ -108,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_named() {
-        let parse = |words: &[&str]| options(words.iter().map(|word| (*word).to_owned()));
+        let parse = |words: &[&str]| Options::try_parse_from([&["node_loss"], words].concat());
         assert_eq!(parse(&["--kills", "7", "--hosts", "4"]).unwrap().kills, 7);
         for wrong in [["--hosts", "2"], ["--kills", "many"], ["--what", "1"]] {
             parse(&wrong).unwrap_err();
