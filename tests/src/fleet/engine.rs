@@ -47,7 +47,11 @@ impl Bridge {
         for number in (0..=u8::MAX).map(|offset| first.wrapping_add(offset)) {
             // 198.18.0.0/15 is for tests between networks (RFC 2544): nobody routes it.
             let (name, address) = (format!("drvtest{number:02x}"), format!("198.18.{number}.1"));
-            let added = run("ip".as_ref(), &["link", "add", &name, "type", "bridge"], "", &[]).await?;
+            // A hardware address of its own. Else the bridge takes the lowest of its ports', and a host that joins
+            // makes the others talk to an address that is gone, for as long as they believe in it: some ten seconds.
+            let hardware = format!("02:c6:12:00:{number:02x}:01");
+            let add = ["link", "add", &name, "address", &hardware, "type", "bridge"];
+            let added = run("ip".as_ref(), &add, "", &[]).await?;
             if added.stderr.contains("File exists") {
                 continue;
             }

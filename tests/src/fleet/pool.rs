@@ -58,7 +58,7 @@ impl Pool {
         Self::start_beside(None, flags).await
     }
 
-    /// The same with this many agents joined, each on a host of its own.
+    /// The same with this many nodes, each on a host of its own and ready.
     ///
     /// # Errors
     /// As [`Self::start`], and [`Self::join`].
@@ -67,6 +67,9 @@ impl Pool {
         let invitation = pool.invite(&["--uses", &hosts.to_string()]).await?;
         for _ in 0..hosts {
             pool.join(&invitation, images).await?;
+        }
+        for agent in &pool.agents {
+            pool.node_is(&agent.name, "True").await?;
         }
         Ok(pool)
     }
