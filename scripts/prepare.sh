@@ -10,7 +10,7 @@ purpose=${1:?say what for: build, demo or test}
 # command or file that must be there : Debian package that brings it
 build=("cc:build-essential" "protoc:protobuf-compiler" "/usr/include/google/protobuf/descriptor.proto:libprotobuf-dev")
 demo=("${build[@]}" "dockerd:docker.io" "nft:nftables" "iptables:iptables" "conntrack:conntrack" "curl:curl")
-test=("${demo[@]}" "etcd:etcd-server" "git:git" "strace:strace" "/bin/busybox:busybox-static")
+test=("${demo[@]}" "haproxy:haproxy" "etcd:etcd-server" "git:git" "strace:strace" "/bin/busybox:busybox-static")
 declare -n wanted=$purpose
 
 missing=()

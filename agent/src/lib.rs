@@ -25,6 +25,7 @@ pub mod neighbours;
 pub mod node;
 
 pub mod dns;
+mod ingress;
 pub mod network;
 pub mod proxy;
 
@@ -40,5 +41,5 @@ mod run;
 mod testing;
 mod uninstall;
 
-pub use run::{Config, Error, run};
+pub use run::{Config, Error, IngressPorts, run};
 pub use uninstall::{UninstallConfig, uninstall};

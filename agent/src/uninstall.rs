@@ -17,6 +17,7 @@ use crate::{
     config::Owner,
     engine::{DockerEngine, Engine as _},
     ids::PodUid,
+    ingress::Process,
     ledger::Ledger,
     network::{Cidr, EngineAccess, HostNetwork, NetworkConfig, RuntimeConfig, fabric, remove_bridge_mode, unregister},
     seams::PodNetwork as _,
@@ -63,6 +64,7 @@ pub async fn uninstall(config: &UninstallConfig) -> Vec<String> {
     remove_containers(config, &docker, &mut left).await;
     remove_network(config, docker.clone(), &mut left).await;
     remove_table(&config.table, &mut left);
+    Process::new("haproxy".into(), config.run_dir.join("ingress")).remove();
     unmount_below(&[&config.run_dir, &config.data_dir.join("pods")], &mut left);
     if let Err(error) = fs::remove_dir_all(&config.run_dir)
         && error.kind() != io::ErrorKind::NotFound

@@ -34,6 +34,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("apps", "Deployment") => workload::deployment(fields),
         ("apps", "ReplicaSet") => workload::replica_set(fields),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(fields),
+        ("networking.k8s.io", "IngressClass") => cluster::ingress_class(fields),
         ("storage.k8s.io", "StorageClass") => storage::storage_class(fields),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(fields),
         ("drover.dev", "JoinToken") => cluster::join_token(fields),

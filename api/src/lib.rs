@@ -15,6 +15,7 @@ pub mod labels;
 pub mod names;
 pub mod quantity;
 
+pub mod ingress;
 pub mod patch;
 pub mod placement;
 pub mod table;

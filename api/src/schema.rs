@@ -225,6 +225,7 @@ const SOURCES: &[&str] = &[
     include_str!("../schema/drover.v1alpha1.types"),
     include_str!("../schema/events.v1.types"),
     include_str!("../schema/metrics.v1beta1.types"),
+    include_str!("../schema/networking.v1.types"),
     include_str!("../schema/policy.v1.types"),
     include_str!("../schema/rbac.v1.types"),
     include_str!("../schema/scheduling.v1.types"),

@@ -10,6 +10,7 @@ mod age;
 mod cluster;
 mod column;
 mod event;
+mod ingress;
 mod join;
 mod pod;
 mod rbac;
@@ -67,6 +68,8 @@ fn printer(kind: &Kind) -> Printer {
         ("coordination.k8s.io", "Lease") => cluster::LEASE,
         ("drover.dev", "JoinToken") => join::TOKEN,
         ("drover.dev", "NodeKey") => join::NODE_KEY,
+        ("networking.k8s.io", "Ingress") => ingress::INGRESS,
+        ("networking.k8s.io", "IngressClass") => ingress::CLASS,
         ("policy", "PodDisruptionBudget") => workload::DISRUPTION_BUDGET,
         ("scheduling.k8s.io", "PriorityClass") => cluster::PRIORITY_CLASS,
         ("storage.k8s.io", "StorageClass") => storage::STORAGE_CLASS,

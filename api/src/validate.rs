@@ -14,6 +14,7 @@ mod container;
 mod cursor;
 mod endpoints;
 mod event;
+mod ingress;
 mod join;
 mod metadata;
 mod node;
@@ -42,8 +43,10 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let root = At::root(object);
     metadata::create(kind, &root, &mut errors);
     whole(kind, &root, &mut errors);
-    if (kind.group, kind.kind) == ("", "Pod") {
-        pod::create(&root, &mut errors);
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pod::create(&root, &mut errors),
+        ("networking.k8s.io", "Ingress") => ingress::create(&root, &mut errors),
+        _ => {}
     }
     errors.into_list()
 }
@@ -66,6 +69,7 @@ pub fn update(kind: &Kind, object: &Value, old: &Value) -> Vec<FieldError> {
         ("apps", "Deployment" | "ReplicaSet") => workload::update(&root, &old, &mut errors),
         ("apps", "ControllerRevision") => workload::controller_revision_update(&root, &old, &mut errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice_update(&root, &old, &mut errors),
+        ("networking.k8s.io", "IngressClass") => ingress::class_update(&root, &old, &mut errors),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class_update(&root, &old, &mut errors),
         ("drover.dev", "JoinToken") => join::token_update(&root, &old, &mut errors),
         ("drover.dev", "NodeKey") => join::node_key_update(&root, &old, &mut errors),
@@ -87,6 +91,7 @@ pub fn update_status(kind: &Kind, object: &Value, old: &Value) -> Vec<FieldError
         ("", "Node") => node::status(&root, &mut errors),
         ("apps", "Deployment") => workload::deployment_status(&root, &old, &mut errors),
         ("apps", "ReplicaSet") => workload::replica_set_status(&root, &mut errors),
+        ("networking.k8s.io", "Ingress") => ingress::status(&root, &mut errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget_status(&root, &mut errors),
         ("drover.dev", "JoinToken") => join::token_status(&root, &mut errors),
         _ => {}
@@ -115,6 +120,8 @@ fn whole(kind: &Kind, root: &At<'_, '_>, errors: &mut Errors) {
         ("autoscaling", "Scale") => review::scale(root, errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice(root, errors),
         ("coordination.k8s.io", "Lease") => policy::lease(root, errors),
+        ("networking.k8s.io", "Ingress") => ingress::ingress(root, errors),
+        ("networking.k8s.io", "IngressClass") => ingress::class(root, errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, errors),
         ("drover.dev", "JoinToken") => join::token(root, errors),
         ("drover.dev", "NodeKey") => join::node_key(root, errors),

@@ -16,6 +16,8 @@ pub mod endpoints;
 
 pub mod proxyack;
 
+pub mod ingress;
+
 pub mod node;
 
 pub mod podgc;

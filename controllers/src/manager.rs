@@ -95,6 +95,7 @@ const CONTROLLERS: &[Entry] = &[
     Entry { name: "nodelifecycle", workers: 1, register: crate::node::lifecycle::register },
     Entry { name: "tainteviction", workers: 4, register: crate::node::eviction::register },
     Entry { name: "proxyack", workers: 1, register: crate::proxyack::register },
+    Entry { name: "ingress", workers: 1, register: crate::ingress::register },
     Entry { name: "podgc", workers: 1, register: crate::podgc::register },
     Entry { name: "serviceaccount", workers: 4, register: crate::serviceaccount::register_accounts },
     Entry { name: "rootca", workers: 4, register: crate::serviceaccount::register_root_ca },

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Label(metadata::LabelArgs),
     /// Add, change or remove annotations
     Annotate(metadata::AnnotateArgs),
+    /// Show what the load balancer in front of Ingresses is made of
+    Lb(lb::Args),
     /// Add, change or remove taints of nodes
     Taint(taint::Args),
     /// Keep new pods off a node
@@ -159,6 +161,7 @@ impl Command {
             Command::Top(args) => top::run(args, ctx).await,
             Command::Label(args) => metadata::label(args, ctx).await,
             Command::Annotate(args) => metadata::annotate(args, ctx).await,
+            Command::Lb(args) => lb::run(args, ctx).await,
             Command::Taint(args) => taint::run(args, ctx).await,
             Command::Cordon(args) => node::cordon(args, ctx, true).await,
             Command::Uncordon(args) => node::cordon(args, ctx, false).await,

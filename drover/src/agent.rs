@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use drover_agent::{
-    UninstallConfig,
+    IngressPorts, UninstallConfig,
     chance::Chance,
     join::{JoinOptions, Membership, Trust},
     network::Cidr,
@@ -124,6 +124,12 @@ fn config(
         service_cidr: cluster.service_cidr,
         wrapper: wrapper()?,
         wrapper_target: PathBuf::from(WRAPPER_TARGET),
+        haproxy: options.haproxy.clone(),
+        ingress: IngressPorts {
+            http: options.ingress_http_port,
+            https: options.ingress_https_port,
+            stats: options.ingress_stats_port,
+        },
         network_ready: Arc::new(|_gateway| {}),
         tunnel,
         node_name,

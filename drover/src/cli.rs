@@ -163,6 +163,18 @@ pub(crate) struct Node {
     /// Bridge that joins the pods of this host; also names the nftables table.
     #[arg(long, default_value = "drover0", value_name = "NAME")]
     pub(crate) bridge: String,
+    /// HAProxy, 2.6 or newer. It serves Ingresses where the node has the label node-role.kubernetes.io/ingress.
+    #[arg(long, default_value = "haproxy", value_name = "PROGRAM")]
+    pub(crate) haproxy: PathBuf,
+    /// Port of Ingresses for HTTP.
+    #[arg(long, default_value_t = 80, value_name = "PORT")]
+    pub(crate) ingress_http_port: u16,
+    /// Port of Ingresses for HTTPS.
+    #[arg(long, default_value_t = 443, value_name = "PORT")]
+    pub(crate) ingress_https_port: u16,
+    /// Port of HAProxy's own page and /metrics, on the loopback address.
+    #[arg(long, default_value_t = 8404, value_name = "PORT")]
+    pub(crate) ingress_stats_port: u16,
 }
 
 /// A node of a cluster elsewhere.

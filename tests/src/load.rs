@@ -34,8 +34,17 @@ impl Load {
     /// # Errors
     /// When the program has not been built.
     pub fn start(url: &str, rate: u64, min_requests: u64) -> Result<Self> {
+        Self::start_with(url, rate, min_requests, &[])
+    }
+
+    /// The same with these flags of the program.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(url: &str, rate: u64, min_requests: u64, flags: &[&str]) -> Result<Self> {
         let child = Command::new(binary("load")?)
             .args(["--url", url, "--rate", &rate.to_string(), "--min-requests", &min_requests.to_string()])
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -1,9 +1,8 @@
 //! The chains that pick a backend.
 
-use super::{
-    endpoints::Backend,
-    tables::{Chain, Tables, digest},
-};
+use drover_routing::endpoints::Backend;
+
+use super::tables::{Chain, Tables, digest};
 
 /// A bound on the clients remembered for each backend of a Service with session affinity.
 const AFFINITY_CLIENTS: u32 = 65_536;

@@ -7,10 +7,11 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 
+use drover_routing::endpoints::{Backend, SliceIndex};
+
 use super::{
     balance::{self, Purpose},
     base,
-    endpoints::{Backend, SliceIndex},
     tables::Tables,
 };
 use crate::network::{Cidr, PodHostPorts};

@@ -11,7 +11,6 @@ mod base;
 mod conntrack;
 mod desired;
 mod diff;
-mod endpoints;
 mod nft;
 mod observe;
 mod runner;

@@ -50,10 +50,25 @@ pub struct Config {
     pub wrapper: PathBuf,
     /// Where it is installed: `/usr/local/lib/drover/drover-runc`.
     pub wrapper_target: PathBuf,
+    /// The HAProxy program: `haproxy`.
+    pub haproxy: PathBuf,
+    /// Where it listens, on a node that serves Ingresses.
+    pub ingress: IngressPorts,
     /// Called with the pods' gateway address once the pod network of this host is up.
     pub network_ready: Arc<dyn Fn(Ipv4Addr) + Send + Sync>,
     /// Opens tunnels to servers.
     pub tunnel: Arc<dyn TunnelDialer>,
+}
+
+/// Ports of a node that serves Ingresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngressPorts {
+    /// HTTP, on all addresses.
+    pub http: u16,
+    /// HTTPS, on all addresses.
+    pub https: u16,
+    /// HAProxy's own page and metrics, on the loopback address.
+    pub stats: u16,
 }
 
 impl std::fmt::Debug for Config {

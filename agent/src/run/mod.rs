@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use agent::{Base, Host, Informers, NetworkState, NodeClient, run_agent};
-pub use config::{Config, Error};
+pub use config::{Config, Error, IngressPorts};
 pub(crate) use network::{Others, feed_proxy};
 
 use self::network::NetworkParts;

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use drover_api::ingress::NODE_ROLE;
 use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, runtime::watcher};
@@ -18,6 +19,7 @@ use crate::{
     config::Owner,
     dns::{self, DnsConfig, DnsInput},
     engine::{DockerEngine, Engine},
+    ingress::{self, IngressConfig},
     ledger::Ledger,
     neighbours::{self, Heard, NeighboursConfig, doubted},
     network::{
@@ -65,8 +67,10 @@ impl NetworkParts<'_> {
         let stop = shutdown.clone();
         tokio::spawn(async move { maintained.maintain(stop).await });
         let others = Others { heard: heard.subscribe(), suspects, own: self.config.node_name.clone() };
-        self.follow_nodes(heard, shutdown);
-        self.start_proxy(informers, network.host_ports(), others, applied, shutdown);
+        let nodes = self.follow_nodes(heard, shutdown);
+        let translated = self.start_proxy(informers, network.host_ports(), others.clone(), shutdown);
+        let served = self.start_ingress(informers, nodes, others, shutdown);
+        tokio::spawn(acknowledge(translated, served, applied, shutdown.clone()));
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
         feed(informers, stream::pending(), shutdown, move |informers| {
@@ -168,7 +172,11 @@ impl NetworkParts<'_> {
     }
 
     /// Routes to the pods of the other nodes, as the Nodes come and go.
-    fn follow_nodes(&self, heard: watch::Sender<Heard>, shutdown: &CancellationToken) {
+    fn follow_nodes(
+        &self,
+        heard: watch::Sender<Heard>,
+        shutdown: &CancellationToken,
+    ) -> watch::Receiver<Option<Vec<Arc<Node>>>> {
         let own = Own {
             node_name: self.config.node_name.clone(),
             pod_cidr: self.pod_cidr,
@@ -188,9 +196,9 @@ impl NetworkParts<'_> {
                 tracing::error!(%error, "other hosts cannot be asked whether they are there; only their agents' silence tells");
             }
         });
-        let stop = shutdown.clone();
+        let (input, stop) = (input_rx.clone(), shutdown.clone());
         tokio::spawn(async move {
-            if let Err(error) = fabric::run(config, input_rx, stop).await {
+            if let Err(error) = fabric::run(config, input, stop).await {
                 tracing::error!(%error, "no routes to the pods of other nodes");
             }
         });
@@ -207,6 +215,34 @@ impl NetworkParts<'_> {
                 }
             }
         });
+        input_rx
+    }
+
+    /// Serves Ingresses while this node is chosen for it. Returns the revision that HAProxy reflects, `None` where it asks
+    /// for none.
+    fn start_ingress(
+        &self,
+        informers: &Informers,
+        nodes: watch::Receiver<Option<Vec<Arc<Node>>>>,
+        others: Others,
+        shutdown: &CancellationToken,
+    ) -> watch::Receiver<Option<u64>> {
+        let process = ingress::Process::new(self.config.haproxy.clone(), self.config.run_dir.join("ingress"));
+        let config = IngressConfig { process, ports: self.config.ingress };
+        let client = self.config.client.clone();
+        // Until it is known whether anybody asks HAProxy, nobody may rely on its not being asked.
+        let (served_tx, served_rx) = watch::channel(Some(0));
+        let (chosen_tx, chosen_rx) = watch::channel(None);
+        let (input_tx, input_rx) = watch::channel(None);
+        let (state_tx, state_rx) = watch::channel(None);
+        let name = self.config.node_name.clone();
+        tokio::spawn(ingress::announce(client.clone(), name.clone(), state_rx, shutdown.clone()));
+        tokio::spawn(ingress::run(config, chosen_rx.clone(), input_rx, served_tx, state_tx, shutdown.clone()));
+        let sources =
+            ingress::Sources { client, services: informers.services.clone(), slices: informers.slices.clone(), others };
+        tokio::spawn(ingress::feed(sources, chosen_rx, input_tx, shutdown.clone()));
+        tokio::spawn(follow_choice(nodes, name, chosen_tx, shutdown.clone()));
+        served_rx
     }
 
     fn start_proxy(
@@ -214,9 +250,9 @@ impl NetworkParts<'_> {
         informers: &Informers,
         host_ports: watch::Receiver<PodHostPorts>,
         others: Others,
-        applied: watch::Sender<u64>,
         shutdown: &CancellationToken,
-    ) {
+    ) -> watch::Receiver<u64> {
+        let (applied_tx, applied_rx) = watch::channel(0);
         let config = ProxyConfig {
             table: self.config.table.clone(),
             node: self.config.node_name.clone(),
@@ -225,7 +261,8 @@ impl NetworkParts<'_> {
             service_cidr: self.config.service_cidr,
         };
         let input = feed_proxy(informers, host_ports, others, shutdown);
-        tokio::spawn(proxy::run(config, input, applied, shutdown.clone()));
+        tokio::spawn(proxy::run(config, input, applied_tx, shutdown.clone()));
+        applied_rx
     }
 
     async fn bind_dns(&self, network: &NodeNetwork) -> Result<dns::Server, String> {
@@ -249,15 +286,14 @@ pub(crate) fn feed_proxy(
     shutdown: &CancellationToken,
 ) -> watch::Receiver<Option<ProxyInput>> {
     let (input_tx, input_rx) = watch::channel(None);
-    let wakes = stream::select(changes(&others.heard), changes(&others.suspects));
-    feed(informers, stream::select(changes(&host_ports), wakes), shutdown, move |informers| {
+    feed(informers, stream::select(changes(&host_ports), others.changes()), shutdown, move |informers| {
         // The revision is read first: the objects are then at least that new.
         let revision = informers.slices.state().revision;
         let input = ProxyInput {
             services: informers.services.list(),
             slices: informers.slices.list(),
             host_ports: host_ports.borrow().clone(),
-            doubted: doubted(&others.heard.borrow(), &others.suspects.borrow(), &others.own),
+            doubted: others.doubted(),
             revision,
         };
         input_tx.send_replace(Some(input));
@@ -291,6 +327,7 @@ fn feed(
 }
 
 /// What is known of the hosts of other nodes.
+#[derive(Clone)]
 pub(crate) struct Others {
     /// What this node's own questions found.
     pub(crate) heard: watch::Receiver<Heard>,
@@ -298,6 +335,63 @@ pub(crate) struct Others {
     pub(crate) suspects: watch::Receiver<BTreeSet<String>>,
     /// This node.
     pub(crate) own: String,
+}
+
+impl Others {
+    /// The nodes to which nobody new is led where there is another.
+    pub(crate) fn doubted(&self) -> BTreeSet<String> {
+        doubted(&self.heard.borrow(), &self.suspects.borrow(), &self.own)
+    }
+
+    /// Says when [`Self::doubted`] may have changed.
+    pub(crate) fn changes(&self) -> impl Stream<Item = ()> + Unpin + Send + 'static {
+        stream::select(changes(&self.heard), changes(&self.suspects))
+    }
+}
+
+/// Says whether this node is chosen to serve Ingresses, once it is known.
+async fn follow_choice(
+    mut nodes: watch::Receiver<Option<Vec<Arc<Node>>>>,
+    own: String,
+    chosen: watch::Sender<Option<bool>>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let is_own = |node: &&Arc<Node>| node.metadata.name.as_ref() == Some(&own);
+        let now = nodes.borrow_and_update().as_ref().and_then(|nodes| {
+            let own = nodes.iter().find(is_own)?;
+            Some(own.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(NODE_ROLE)))
+        });
+        // A Node that is deleted and comes back was never anything else.
+        if now.is_some() {
+            chosen.send_if_modified(|before| std::mem::replace(before, now) != now);
+        }
+        // Cancel-safe: a watch and a token.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = nodes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Publishes what every proxy of the node has applied, until `shutdown`: the kernel's tables, and HAProxy where it serves.
+async fn acknowledge(
+    mut translated: watch::Receiver<u64>,
+    mut served: watch::Receiver<Option<u64>>,
+    applied: watch::Sender<u64>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let (translated_now, served_now) = (*translated.borrow_and_update(), *served.borrow_and_update());
+        let all = served_now.map_or(translated_now, |served| served.min(translated_now));
+        applied.send_if_modified(|revision| proxy::raise(revision, all));
+        // Cancel-safe: watches and a token.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Ok(()) = translated.changed() => {}
+            Ok(()) = served.changed() => {}
+        }
+    }
 }
 
 /// Says when a value changes.

@@ -48,6 +48,15 @@ pub(super) fn priority_class(fields: &mut Fields) {
     set(fields, "preemptionPolicy", "PreemptLowerPriority");
 }
 
+/// Fills in an IngressClass.
+pub(super) fn ingress_class(fields: &mut Fields) {
+    if let Some(spec) = existing(fields, "spec")
+        && let Some(parameters) = existing(spec, "parameters")
+    {
+        set(parameters, "scope", "Cluster");
+    }
+}
+
 /// Fills in a JoinToken: it lets one node in.
 pub(super) fn join_token(fields: &mut Fields) {
     if let Some(spec) = existing(fields, "spec") {

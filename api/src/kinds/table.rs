@@ -403,6 +403,30 @@ pub(super) const KINDS: &[Kind] = &[
         ..BASE
     },
     Kind {
+        group: "networking.k8s.io",
+        version: "v1",
+        kind: "IngressClass",
+        plural: "ingressclasses",
+        singular: "ingressclass",
+        namespaced: false,
+        has_generation: true,
+        type_name: "networking.v1.IngressClass",
+        ..BASE
+    },
+    Kind {
+        group: "networking.k8s.io",
+        version: "v1",
+        kind: "Ingress",
+        plural: "ingresses",
+        singular: "ingress",
+        short_names: &["ing"],
+        namespaced: true,
+        subresources: &["status"],
+        has_generation: true,
+        type_name: "networking.v1.Ingress",
+        ..BASE
+    },
+    Kind {
         group: "policy",
         version: "v1",
         kind: "PodDisruptionBudget",

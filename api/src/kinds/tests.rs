@@ -50,5 +50,17 @@ fn the_second_view_of_events_is_stored_in_the_core_form() {
 #[test]
 fn generation_is_kept_where_kubernetes_keeps_it() {
     let kept: Vec<_> = all().iter().filter(|kind| kind.has_generation).map(|kind| kind.kind).collect();
-    assert_eq!(kept, ["Pod", "Deployment", "ReplicaSet", "EndpointSlice", "PodDisruptionBudget", "PriorityClass"]);
+    assert_eq!(
+        kept,
+        [
+            "Pod",
+            "Deployment",
+            "ReplicaSet",
+            "EndpointSlice",
+            "IngressClass",
+            "Ingress",
+            "PodDisruptionBudget",
+            "PriorityClass"
+        ]
+    );
 }

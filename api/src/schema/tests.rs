@@ -32,6 +32,8 @@ fn reference() -> SchemaGenerator {
         k8s::discovery::v1::EndpointSlice,
         k8s::coordination::v1::Lease,
         k8s::events::v1::Event,
+        k8s::networking::v1::Ingress,
+        k8s::networking::v1::IngressClass,
         k8s::policy::v1::PodDisruptionBudget,
         k8s::policy::v1::Eviction,
         k8s::autoscaling::v1::Scale,

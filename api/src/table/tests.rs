@@ -190,6 +190,27 @@ fn services_show_ports_and_addresses() {
 }
 
 #[test]
+fn ingresses_show_hosts_and_addresses() {
+    let rules = |hosts: &[&str]| -> Value { hosts.iter().map(|host| json!({"host": host})).collect() };
+    let object = json!({
+        "spec": {"ingressClassName": "haproxy", "tls": [{}], "rules": rules(&["a", "b", "c", "d", "e"])},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.20"}, {"ip": "192.0.2.10"}]}},
+    });
+    assert_eq!(
+        line("networking.k8s.io/v1", "Ingress", object),
+        "x  haproxy  a,b,c + 2 more...  192.0.2.10,19...  80, 443  60m"
+    );
+    assert_eq!(line("networking.k8s.io/v1", "Ingress", json!({"spec": {}})), "x  <none>  *    80  60m");
+    let class = |parameters: Value| {
+        let object = json!({"spec": {"controller": "a.io/b", "parameters": parameters}});
+        line("networking.k8s.io/v1", "IngressClass", object)
+    };
+    assert_eq!(class(json!({"apiGroup": "k.io", "kind": "P", "name": "p"})), "x  a.io/b  P.k.io/p  60m");
+    assert_eq!(class(json!({"kind": "P", "name": "p"})), "x  a.io/b  P/p  60m");
+    assert_eq!(class(json!(null)), "x  a.io/b  <none>  60m");
+}
+
+#[test]
 fn nodes_show_status_and_roles() {
     let object = json!({
         "metadata": {"labels": {"node-role.kubernetes.io/worker": "", "kubernetes.io/role": "edge"}},

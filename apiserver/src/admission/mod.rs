@@ -5,6 +5,7 @@
 
 mod addresses;
 mod escalation;
+mod ingress;
 mod limits;
 mod namespace;
 mod node;
@@ -18,7 +19,7 @@ mod tolerations;
 
 use std::sync::Arc;
 
-use drover_api::{kinds::Kind, status::ApiError};
+use drover_api::{kinds::Kind, object::str_at, status::ApiError};
 use drover_store::{Compare, Operation as StoreOperation, Revision};
 use serde_json::Value;
 
@@ -131,6 +132,17 @@ impl Default for Settings {
     }
 }
 
+/// The name of the newest class that an annotation marks as default.
+fn newest_default(classes: Vec<Arc<Object>>, annotation: &str) -> Option<String> {
+    let is_default = |class: &Value| str_at(class, &["metadata", "annotations", annotation]) == "true";
+    let age = |class: &Value| {
+        let text = |field: &str| str_at(class, &["metadata", field]).to_owned();
+        (text("creationTimestamp"), std::cmp::Reverse(text("name")))
+    };
+    let classes = classes.into_iter().map(|class| class.to_value()).filter(is_default);
+    classes.max_by_key(age).map(|class| str_at(&class, &["metadata", "name"]).to_owned())
+}
+
 /// The chain, in order: who may, where it may be, what is filled in, what is taken.
 const CHAIN: &[Plugin] = &[
     namespace::admit,
@@ -142,6 +154,7 @@ const CHAIN: &[Plugin] = &[
     priority::admit,
     tolerations::admit,
     storage::admit,
+    ingress::admit,
     addresses::admit,
 ];
 

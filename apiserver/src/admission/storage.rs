@@ -1,7 +1,7 @@
 //! Claims get the default class; volumes and claims in use are protected from deletion.
 
 use drover_api::{
-    object::{at, metadata_mut, str_at},
+    object::{at, metadata_mut},
     status::ApiError,
 };
 use serde_json::{Value, json};
@@ -40,14 +40,9 @@ fn default_class(request: &Request<'_>, claim: &mut Value) {
     if at(claim, &["spec", "storageClassName"]).is_some_and(|name| !name.is_null()) {
         return;
     }
-    let classes =
-        request.world.list("storage.k8s.io", "storageclasses", "").into_iter().map(|object| object.to_value());
-    let is_default = |class: &Value| str_at(class, &["metadata", "annotations", DEFAULT_CLASS]) == "true";
-    let age = |class: &Value| {
-        let text = |field: &str| str_at(class, &["metadata", field]).to_owned();
-        (text("creationTimestamp"), std::cmp::Reverse(text("name")))
-    };
-    if let Some(class) = classes.filter(is_default).max_by_key(age) {
-        claim["spec"]["storageClassName"] = str_at(&class, &["metadata", "name"]).into();
+    if let Some(class) =
+        super::newest_default(request.world.list("storage.k8s.io", "storageclasses", ""), DEFAULT_CLASS)
+    {
+        claim["spec"]["storageClassName"] = class.into();
     }
 }

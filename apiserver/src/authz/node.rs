@@ -3,18 +3,22 @@
 //! A pure function of the request and the objects it names. What it has no opinion on is left to RBAC, which gives
 //! nodes no more than any authenticated user.
 
-use drover_api::object;
+use drover_api::{
+    ingress,
+    object::{self, at},
+};
 use serde_json::Value;
 
 use super::{Attributes, references};
 use crate::{
-    objects::{CLAIMS, Objects, PODS, Resource},
+    objects::{CLAIMS, NODES, Objects, PODS, Resource},
     request::User,
 };
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The Leases in which the controllers publish what every proxy has applied, and whose hosts are in doubt.
 pub(crate) const PUBLISHED_LEASES: [&str; 2] = ["drover-proxies", "drover-roll-call"];
+const INGRESSES: Resource = ("networking.k8s.io", "ingresses");
 const VOLUMES: Resource = ("", "persistentvolumes");
 
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +66,9 @@ impl Request<'_> {
             ("", "pods", "status") => self.verb(&["get", "update", "patch"]) && self.is_own_pod(),
             ("", "pods", "eviction") => self.verb(&["create"]) && self.is_own_pod(),
             ("", "secrets", "") if drover_api::mutants::active("A29-node-reads-all-secrets") => self.verb(READ),
-            ("", "secrets", "") => self.verb(READ) && self.some_pod(references::uses_secret),
+            ("", "secrets", "") => {
+                self.verb(READ) && (self.some_pod(references::uses_secret) || self.serves_certificate())
+            }
             ("", "configmaps", "") => self.verb(READ) && self.some_pod(references::uses_config_map),
             ("", "serviceaccounts", "") => self.verb(READ) && self.some_pod(references::uses_service_account),
             ("", "serviceaccounts", "token") => {
@@ -73,6 +79,7 @@ impl Request<'_> {
             ("", "persistentvolumes", "") if self.verb(READ) => true,
             ("", "persistentvolumes", "" | "status") => self.verb(&["update", "patch"]) && self.is_own_volume(),
             ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") => self.verb(READ),
+            ("networking.k8s.io", "ingresses" | "ingressclasses", "") => self.verb(READ) && self.serves_ingresses(),
             ("", "events", "") | ("events.k8s.io", "events", "") => self.verb(&["create", "update", "patch"]),
             ("coordination.k8s.io", "leases", "") => self.may_use_lease(),
             _ => false,
@@ -125,6 +132,20 @@ impl Request<'_> {
             return false;
         }
         self.objects.any(PODS, namespace, ("spec.nodeName", self.node), text, &|pod| uses(pod, name))
+    }
+
+    /// Whether this node is one of those that serve Ingresses. A node cannot make itself one: the label is reserved.
+    fn serves_ingresses(&self) -> bool {
+        let own = self.objects.find(NODES, "", self.node);
+        own.is_some_and(|own| at(&own, &["metadata", "labels", ingress::NODE_ROLE]).is_some())
+    }
+
+    /// Whether this node serves an Ingress that has its certificate in the Secret, which the request must name.
+    fn serves_certificate(&self) -> bool {
+        let Attributes { namespace, name, .. } = self.attributes;
+        let named = !namespace.is_empty() && !name.is_empty();
+        let uses = |one: &Value| references::ingress_uses(one, name);
+        named && self.serves_ingresses() && self.objects.list(INGRESSES, namespace, None).iter().any(uses)
     }
 
     /// Whether a pod here uses the claim, or a volume here is bound to it.

@@ -44,6 +44,13 @@ struct Volume {
     bound: bool,
 }
 
+/// An Ingress in plain words.
+#[derive(Debug, Clone)]
+struct Ingress {
+    namespace: String,
+    certificates: Vec<String>,
+}
+
 /// One binding for the whole cluster to one rule.
 #[derive(Debug, Clone)]
 struct Given {
@@ -57,6 +64,9 @@ struct Given {
 struct World {
     pods: Vec<Pod>,
     volumes: Vec<Volume>,
+    ingresses: Vec<Ingress>,
+    /// Nodes that serve them.
+    edges: Vec<String>,
     given: Vec<Given>,
 }
 
@@ -117,6 +127,18 @@ impl World {
                 ));
             }
         }
+        for (index, ingress) in self.ingresses.iter().enumerate() {
+            let tls: Vec<Value> = ingress.certificates.iter().map(|name| json!({"secretName": name})).collect();
+            objects.push((
+                ("networking.k8s.io", "ingresses"),
+                json!({"metadata": {"name": format!("i{index}"), "namespace": ingress.namespace}, "spec": {"tls": tls}}),
+            ));
+        }
+        for node in NODES {
+            let role = if self.edges.iter().any(|edge| edge == node) { "ingress" } else { "worker" };
+            let labels = json!({format!("node-role.kubernetes.io/{role}"): ""});
+            objects.push((("", "nodes"), json!({"metadata": {"name": node, "labels": labels}})));
+        }
         let rbac = "rbac.authorization.k8s.io";
         for (index, given) in self.given.iter().enumerate() {
             let name = format!("r{index}");
@@ -155,6 +177,7 @@ fn node_may(world: &World, node: &str, request: &Attributes) -> bool {
     let myself = request.name == node;
     let my_pod = world.pods.iter().any(|pod| (&pod.namespace, &pod.name) == (&here.0, &here.1) && pod.node == node);
     let uses = |of: fn(&Pod) -> Vec<String>| world.used(node, of).contains(&here);
+    let serves = world.edges.iter().any(|edge| edge == node);
     let what = format!("{}/{}/{}", request.api_group, request.resource, request.subresource);
     match what.as_str() {
         "drover.dev/nodes/tunnel" => verb(&["create"]) && myself,
@@ -164,7 +187,11 @@ fn node_may(world: &World, node: &str, request: &Attributes) -> bool {
         "/pods/" => my_pod && verb(&["get", "delete"]),
         "/pods/status" => my_pod && verb(&["get", "update", "patch"]),
         "/pods/eviction" => my_pod && verb(&["create"]),
-        "/secrets/" => reads && uses(|pod| names(&pod.secrets)),
+        "/secrets/" => {
+            let certificate = serves
+                && world.ingresses.iter().any(|one| one.namespace == here.0 && one.certificates.contains(&here.1));
+            reads && (certificate || uses(|pod| names(&pod.secrets)))
+        }
         "/configmaps/" => reads && uses(|pod| names(&pod.maps)),
         "/serviceaccounts/" => reads && uses(|pod| vec![pod.account.clone()]),
         "/serviceaccounts/token" => verb(&["create"]) && uses(|pod| vec![pod.account.clone()]),
@@ -183,6 +210,7 @@ fn node_may(world: &World, node: &str, request: &Attributes) -> bool {
             verb(&["update", "patch"]) && volume.is_some_and(|volume| volume.node == node || used(volume))
         }
         "/services/" | "discovery.k8s.io/endpointslices/" => reads,
+        "networking.k8s.io/ingresses/" | "networking.k8s.io/ingressclasses/" => reads && serves,
         "/events/" | "events.k8s.io/events/" => verb(&["create", "update", "patch"]),
         "coordination.k8s.io/leases/" if request.namespace == "kube-node-lease" => {
             verb(&["create"])
@@ -239,7 +267,11 @@ fn worlds() -> impl Strategy<Value = World> {
         option::of(word(NAMES)),
     );
     let given = given.prop_map(|(subject, verb, resource, only)| Given { subject, verb, resource, only });
-    (vec(pod, 0..5), vec(volume, 0..3), vec(given, 0..2)).prop_map(|(mut pods, volumes, given)| {
+    let ingress = (word(NAMESPACES), vec(word(NAMES), 0..2));
+    let ingress = ingress.prop_map(|(namespace, certificates)| Ingress { namespace, certificates });
+    let ingresses = (vec(ingress, 0..2), vec(word(NODES), 0..2));
+    let all = (vec(pod, 0..5), vec(volume, 0..3), ingresses, vec(given, 0..2));
+    all.prop_map(|(mut pods, volumes, (ingresses, edges), given)| {
         pods.sort_by_key(|pod: &Pod| (pod.namespace.clone(), pod.name.clone()));
         pods.dedup_by_key(|pod| (pod.namespace.clone(), pod.name.clone()));
         let mut claimed = BTreeSet::new();
@@ -248,7 +280,7 @@ fn worlds() -> impl Strategy<Value = World> {
             let bound = bound && claim.as_ref().is_some_and(|claim| claimed.insert(claim.clone()));
             Volume { name: NAMES.get(index).copied().unwrap_or("z").to_owned(), node, claim, bound }
         });
-        World { pods, volumes: volumes.collect(), given }
+        World { pods, volumes: volumes.collect(), ingresses, edges, given }
     })
 }
 
@@ -273,6 +305,8 @@ fn requests() -> impl Strategy<Value = Attributes> {
         ("", "services", &["", "status"]),
         ("", "endpoints", &[""]),
         ("discovery.k8s.io", "endpointslices", &[""]),
+        ("networking.k8s.io", "ingresses", &["", "status"]),
+        ("networking.k8s.io", "ingressclasses", &[""]),
         ("", "events", &[""]),
         ("events.k8s.io", "events", &[""]),
         ("coordination.k8s.io", "leases", &[""]),

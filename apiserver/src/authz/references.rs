@@ -32,6 +32,11 @@ pub(super) fn uses_claim(pod: &Value, name: &str) -> bool {
     })
 }
 
+/// Whether an Ingress has its certificate in the Secret.
+pub(super) fn ingress_uses(ingress: &Value, secret: &str) -> bool {
+    list(&ingress["spec"], "tls").any(|tls| is(tls, "secretName", secret))
+}
+
 /// Whether a volume's node affinity names the node.
 pub(super) fn volume_is_on(volume: &Value, node: &str) -> bool {
     let terms = object::at(volume, &["spec", "nodeAffinity", "required", "nodeSelectorTerms"]);

@@ -1,7 +1,8 @@
-//! Namespaces, the API's own Service, priority classes and the default storage class.
+//! Namespaces, the API's own Service, priority classes and the default classes of storage and Ingresses.
 
 use std::net::Ipv4Addr;
 
+use drover_api::ingress;
 use serde_json::{Value, json};
 
 pub(super) fn objects(api_service: Ipv4Addr) -> Vec<Value> {
@@ -11,6 +12,7 @@ pub(super) fn objects(api_service: Ipv4Addr) -> Vec<Value> {
     objects.push(priority_class("system-node-critical", 2_000_001_000, "Used for pods that must not move."));
     objects.push(priority_class("system-cluster-critical", 2_000_000_000, "Used for pods the cluster depends on."));
     objects.push(storage_class());
+    objects.push(ingress_class());
     objects
 }
 
@@ -56,5 +58,17 @@ fn storage_class() -> Value {
         "provisioner": "drover.dev/local",
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
+    })
+}
+
+fn ingress_class() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {
+            "name": "haproxy",
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"},
+        },
+        "spec": {"controller": ingress::CONTROLLER},
     })
 }

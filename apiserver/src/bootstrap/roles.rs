@@ -85,6 +85,7 @@ fn view() -> Vec<Value> {
         rule(READ, &["apps"], apps),
         rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
         rule(READ, &["events.k8s.io"], &["events"]),
+        rule(READ, &["networking.k8s.io"], &["ingresses", "ingresses/status"]),
         rule(READ, &["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
         rule(&["get", "list"], &["metrics.k8s.io"], &["pods"]),
     ]
@@ -112,6 +113,7 @@ fn edit() -> Vec<Value> {
         rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
         rule(WRITE, &["apps"], apps),
         rule(WRITE, &["events.k8s.io"], &["events"]),
+        rule(WRITE, &["networking.k8s.io"], &["ingresses"]),
         rule(WRITE, &["policy"], &["poddisruptionbudgets"]),
         rule(ALL, &["coordination.k8s.io"], &["leases"]),
     ]);
@@ -141,6 +143,7 @@ fn node() -> Vec<Value> {
             &["configmaps", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods", "secrets", "services"],
         ),
         rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+        rule(READ, &["networking.k8s.io"], &["ingresses", "ingressclasses"]),
         rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]),
         rule(&["patch", "update"], &[""], &["nodes", "nodes/status", "pods/status"]),
         rule(&["create"], &[""], &["nodes", "pods/eviction", "serviceaccounts/token"]),

@@ -14,6 +14,7 @@ pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod info;
 pub(crate) mod kubeconfig;
+pub(crate) mod lb;
 pub(crate) mod logs;
 pub(crate) mod metadata;
 pub(crate) mod node;

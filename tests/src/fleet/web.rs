@@ -27,6 +27,7 @@ spec:
       - name: hello
         image: drover/hello:1
         imagePullPolicy: IfNotPresent
+        env: [{name: VERSION, value: '1'}, {name: ON_SIGTERM, value: exit}]
         ports: [{name: http, containerPort: 8080}]
         readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
 ---

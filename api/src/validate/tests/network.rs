@@ -145,3 +145,178 @@ fn endpoints_and_slices_are_checked() {
     "#]],
     );
 }
+
+#[test]
+fn ingresses_are_checked() {
+    let service = json!({"service": {"name": "web", "port": {"number": 80}}});
+    check(
+        "networking.k8s.io/v1",
+        "Ingress",
+        json!({"spec": {}}),
+        expect![[r#"
+        FieldValueInvalid spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified
+    "#]],
+    );
+    let path = |path: &str, kind: &str| json!({"path": path, "pathType": kind, "backend": service});
+    check(
+        "networking.k8s.io/v1",
+        "Ingress",
+        json!({"spec": {
+            "ingressClassName": "No",
+            "tls": [{"hosts": ["*"], "secretName": "_"}],
+            "rules": [
+                {"host": "192.0.2.1"},
+                {"host": "*.X.org"},
+                {"host": "x.org", "http": {"paths": []}},
+                {"http": {"paths": [
+                    path("a", "Prefix"), path("/a//b%2f", "Exact"), path("/a/..", "Prefix"), path("a", "ImplementationSpecific"),
+                    path("/", "Regex"), path("/", ""), path("/a b", "Prefix"),
+                ]}},
+            ],
+        }}),
+        expect![[r#"
+            FieldValueInvalid spec.rules[0].host: Invalid value: "192.0.2.1": must be a DNS name, not an IP address
+            FieldValueInvalid spec.rules[1].host: Invalid value: "*.X.org": a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com')
+            FieldValueRequired spec.rules[2].http.paths: Required value
+            FieldValueInvalid spec.rules[3].http.paths[0].path: Invalid value: "a": must be an absolute path
+            FieldValueInvalid spec.rules[3].http.paths[1].path: Invalid value: "/a//b%2f": must not contain '//'
+            FieldValueInvalid spec.rules[3].http.paths[1].path: Invalid value: "/a//b%2f": must not contain '%2f'
+            FieldValueInvalid spec.rules[3].http.paths[2].path: Invalid value: "/a/..": cannot end with '/..'
+            FieldValueInvalid spec.rules[3].http.paths[3].path: Invalid value: "a": must be an absolute path
+            FieldValueNotSupported spec.rules[3].http.paths[4].pathType: Unsupported value: "Regex": supported values: "Exact", "ImplementationSpecific", "Prefix"
+            FieldValueRequired spec.rules[3].http.paths[5].pathType: Required value: pathType must be specified
+            FieldValueInvalid spec.rules[3].http.paths[6].path: Invalid value: "/a b": must consist of visible ASCII characters without '"', '\', '#' and '?'
+            FieldValueInvalid spec.tls[0].hosts[0]: Invalid value: "*": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            FieldValueInvalid spec.tls[0].secretName: Invalid value: "_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            FieldValueInvalid spec.ingressClassName: Invalid value: "No": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        "#]],
+    );
+}
+
+#[test]
+fn backends_of_ingresses_are_checked() {
+    let backend = |backend: Value| json!({"spec": {"defaultBackend": backend}});
+    for (wrong, expected) in [
+        (
+            json!({}),
+            expect![[r#"
+            FieldValueInvalid spec.defaultBackend: Invalid value: "": resource or service backend is required
+        "#]],
+        ),
+        (
+            json!({"service": {"name": "1", "port": {"name": "http", "number": 80}}}),
+            expect![[r#"
+            FieldValueInvalid spec.defaultBackend.service.name: Invalid value: "1": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            FieldValueInvalid spec.defaultBackend: Invalid value: "": cannot set both port name & port number
+        "#]],
+        ),
+        (
+            json!({"service": {"name": "", "port": {}}}),
+            expect![[r#"
+            FieldValueRequired spec.defaultBackend.service.name: Required value
+            FieldValueRequired spec.defaultBackend: Required value: port name or number is required
+        "#]],
+        ),
+        (
+            json!({"service": {"name": "web", "port": {"number": 70000}}}),
+            expect![[r#"
+            FieldValueInvalid spec.defaultBackend.service.port.number: Invalid value: 70000: must be between 1 and 65535, inclusive
+        "#]],
+        ),
+        (
+            json!({"service": {"name": "web", "port": {"name": "-"}}}),
+            expect![[r#"
+            FieldValueInvalid spec.defaultBackend.service.port.name: Invalid value: "-": must contain at least one letter (a-z)
+            FieldValueInvalid spec.defaultBackend.service.port.name: Invalid value: "-": must not begin or end with a hyphen
+        "#]],
+        ),
+        (
+            json!({"service": {"name": "web"}, "resource": {"kind": "B", "name": "b"}}),
+            expect![[r#"
+            FieldValueInvalid spec.defaultBackend: Invalid value: "": cannot set both resource and service backends
+        "#]],
+        ),
+        (
+            json!({"resource": {"kind": "", "name": ""}}),
+            expect![[r#"
+            FieldValueRequired spec.defaultBackend.resource.kind: Required value
+            FieldValueRequired spec.defaultBackend.resource.name: Required value
+        "#]],
+        ),
+    ] {
+        check("networking.k8s.io/v1", "Ingress", backend(wrong), expected);
+    }
+}
+
+#[test]
+fn annotations_of_ours_and_the_class_of_an_ingress_are_checked() {
+    check(
+        "networking.k8s.io/v1",
+        "Ingress",
+        json!({
+            "metadata": {"annotations": {
+                "ingress.drover.dev/balance": "fair", "ingress.drover.dev/colour": "red", "nginx.org/x": "y",
+                "kubernetes.io/ingress.class": "nginx",
+            }},
+            "spec": {"ingressClassName": "haproxy", "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}},
+        }),
+        expect![[r#"
+            FieldValueInvalid metadata.annotations[ingress.drover.dev/balance]: Invalid value: "fair": must be roundrobin, leastconn, random or source
+            FieldValueInvalid metadata.annotations[ingress.drover.dev/colour]: Invalid value: "red": is not known: there are ingress.drover.dev/{balance, health-check, https-redirect, max-body, redirect, rewrite, timeout, timeout-connect, timeout-tunnel}
+            FieldValueInvalid metadata.annotations[kubernetes.io/ingress.class]: Invalid value: "nginx": can not be set when the class field is also set
+        "#]],
+    );
+}
+
+#[test]
+fn ingress_classes_are_checked() {
+    let class =
+        |controller: &str, parameters: Value| json!({"spec": {"controller": controller, "parameters": parameters}});
+    for (object, expected) in [
+        (
+            class("", json!(null)),
+            expect![[r#"
+            FieldValueRequired spec.controller: Required value
+        "#]],
+        ),
+        (
+            class("haproxy", json!(null)),
+            expect![[r#"
+            FieldValueInvalid spec.controller: Invalid value: "haproxy": must be a domain-prefixed path (such as "acme.io/foo")
+        "#]],
+        ),
+        (
+            class("a_b/ c", json!({"kind": "", "name": "a/b", "namespace": "n"})),
+            expect![[r#"
+            FieldValueInvalid spec.controller: Invalid value: "a_b/ c": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            FieldValueInvalid spec.controller: Invalid value: "a_b/ c": Invalid path
+            FieldValueRequired spec.parameters.kind: Required value: kind is required
+            FieldValueInvalid spec.parameters.name: Invalid value: "a/b": may not contain '/'
+            FieldValueForbidden spec.parameters.namespace: Forbidden: parameters.namespace is forbidden when parameters.scope is set to 'Cluster'
+        "#]],
+        ),
+        (
+            class("a.io/b", json!({"kind": "P", "name": "p", "scope": "Namespace"})),
+            expect![[r#"
+            FieldValueRequired spec.parameters.namespace: Required value: parameters.namespace is required when parameters.scope is set to 'Namespace'
+        "#]],
+        ),
+        (
+            class("a.io/b", json!({"kind": "P", "name": "p", "scope": "World"})),
+            expect![[r#"
+            FieldValueNotSupported spec.parameters.scope: Unsupported value: "World": supported values: "Cluster", "Namespace"
+        "#]],
+        ),
+    ] {
+        check("networking.k8s.io/v1", "IngressClass", object, expected);
+    }
+    check_update(
+        "networking.k8s.io/v1",
+        "IngressClass",
+        class("a.io/b", json!(null)),
+        class("a.io/c", json!(null)),
+        expect![[r#"
+            FieldValueInvalid spec.controller: Invalid value: "a.io/c": field is immutable
+        "#]],
+    );
+}

@@ -10,16 +10,18 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 /// One backend of a Service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Backend {
-    pub(super) address: Ipv4Addr,
-    pub(super) port: u16,
+pub struct Backend {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
     /// Whether it runs on this node.
-    pub(super) local: bool,
+    pub local: bool,
 }
 
 /// Slices by namespace and Service name.
 #[derive(Debug)]
-pub(super) struct SliceIndex<'a> {
+pub struct SliceIndex<'a> {
     slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     doubted: &'a BTreeSet<String>,
 }
@@ -27,14 +29,15 @@ pub(super) struct SliceIndex<'a> {
 /// The backends of a Service port: those that are ready, those that are leaving but still serve, and those that may be
 /// gone with their hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Backends {
+pub struct Backends {
     ready: Vec<Backend>,
     leaving: Vec<Backend>,
     doubted: Vec<Backend>,
 }
 
 impl<'a> SliceIndex<'a> {
-    pub(super) fn new(slices: &'a [Arc<EndpointSlice>], doubted: &'a BTreeSet<String>) -> Self {
+    /// Sorts the slices; `doubted` are the nodes whose hosts may be gone.
+    pub fn new(slices: &'a [Arc<EndpointSlice>], doubted: &'a BTreeSet<String>) -> Self {
         let mut index: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
             let labels = slice.metadata.labels.as_ref();
@@ -47,7 +50,7 @@ impl<'a> SliceIndex<'a> {
     }
 
     /// The backends of the port of that name and protocol.
-    pub(super) fn backends(&self, service: (&str, &str), port: (&str, &str), node: &str) -> Backends {
+    pub fn backends(&self, service: (&str, &str), port: (&str, &str), node: &str) -> Backends {
         let mut backends = Backends::default();
         for slice in self.slices.get(&service).into_iter().flatten() {
             let ports = slice.ports.iter().flatten();
@@ -92,7 +95,7 @@ impl Backends {
     /// Those that get new connections: the ready ones; when there is none, those that are leaving but still serve
     /// (KEP-1669: better than nobody while everything is replaced); when there is none of them either, those whose
     /// hosts are doubted.
-    pub(super) fn choose(&self, local_only: bool) -> Vec<Backend> {
+    pub fn choose(&self, local_only: bool) -> Vec<Backend> {
         let eligible = |list: &[Backend]| -> Vec<Backend> {
             list.iter().filter(|backend| backend.local || !local_only).copied().collect()
         };
