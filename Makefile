@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help cluster node-loss away sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
+.PHONY: help cluster node-loss away zero-drop upheaval sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,12 @@ node-loss: ## KILLS=20 hosts of N=3 die: times to notice and to replace, beside 
 
 away: ## The control plane is killed for SECS=600 under requests to a Service on N=3 hosts: nobody may notice
 	scripts/hosts.sh away --hosts $(or $(N),3) --secs $(or $(SECS),600)
+
+zero-drop: ## REQUESTS=1000000 to a Service and an Ingress during rolls, drains and kills on N=3 hosts, beside swarm mode: none may fail
+	scripts/hosts.sh zero_drop --hosts $(or $(N),3) --requests $(or $(REQUESTS),1000000)
+
+upheaval: ## FAULTS=500 rolls, moves, kills and partitions on N=3 hosts (SEED=1): every table must follow the objects, nothing may be left
+	scripts/hosts.sh upheaval --hosts $(or $(N),3) --faults $(or $(FAULTS),500) --seed $(or $(SEED),1)
 
 ha-proof: ## Three servers on three etcd members and three engines under KILLS=20 random kills and pauses
 	scripts/ha-proof.sh $(KILLS)

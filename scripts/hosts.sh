@@ -4,6 +4,8 @@
 #   scripts/hosts.sh cluster [N] [--once]     keeps them until Ctrl-C
 #   scripts/hosts.sh node_loss [--kills N] [--hosts N]
 #   scripts/hosts.sh away [--secs N] [--hosts N]
+#   scripts/hosts.sh upheaval [--faults N] [--seed N] [--hosts N]
+#   scripts/hosts.sh zero_drop [--requests N] [--rolls N] [--hosts N] [--no-swarm]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +16,11 @@ if [ "$(id -u)" != 0 ]; then
 fi
 scripts/build-image.sh drover/hello:1
 tar -C /bin -c busybox | docker import --change 'ENTRYPOINT ["/busybox"]' - drover/busybox:1 >/dev/null
+# The machine's HAProxy with what it needs, for the peer.
+libraries=$(ldd "$(command -v haproxy)" | grep -o '/[^ ]*')
+# shellcheck disable=SC2086 # a list of paths
+tar -C / -ch "$(command -v haproxy | cut -c2-)" $(printf '%s\n' $libraries | cut -c2-) 2>/dev/null |
+  docker import --change "ENTRYPOINT [\"$(command -v haproxy)\"]" - drover/haproxy:1 >/dev/null
 cargo build --quiet --release --workspace --bins
 program=$1
 shift

@@ -22,7 +22,7 @@ pub use cluster::{Cluster, Store, client_of};
 pub use disk::fdatasync_p50_us;
 pub use etcd::Etcd;
 pub use fleet::{
-    Agent, Engine, EngineContainer, EtcdTrio, Fleet, Host, Lan, Pool, Server, Victim, Web, Writer, Written,
+    Agent, Engine, EngineContainer, EtcdTrio, Fleet, Host, Lan, Pool, Server, Swarm, Victim, Web, Writer, Written,
 };
 pub use http::{get, request};
 pub use load::{Load, LoadReport};

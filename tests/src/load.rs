@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::binary;
+use crate::{Host, binary};
 
 /// A running load.
 #[derive(Debug)]
@@ -42,7 +42,19 @@ impl Load {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(url: &str, rate: u64, min_requests: u64, flags: &[&str]) -> Result<Self> {
-        let child = Command::new(binary("load")?)
+        Self::spawn(Command::new(binary("load")?), url, rate, min_requests, flags)
+    }
+
+    /// The same on a host of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(host: &Host, url: &str, rate: u64, min_requests: u64, flags: &[&str]) -> Result<Self> {
+        Self::spawn(host.command(binary("load")?.as_os_str()), url, rate, min_requests, flags)
+    }
+
+    fn spawn(mut command: Command, url: &str, rate: u64, min_requests: u64, flags: &[&str]) -> Result<Self> {
+        let child = command
             .args(["--url", url, "--rate", &rate.to_string(), "--min-requests", &min_requests.to_string()])
             .args(flags)
             .stdin(Stdio::piped())

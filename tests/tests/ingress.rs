@@ -131,10 +131,8 @@ async fn nothing_is_dropped(web: &mut Web, address: &str) -> Result<()> {
     })
     .await?;
     let load = Load::start_with(&format!("http://{address}/"), 500, REQUESTS_MIN, &["--keep-alive-max", "4000000000"])?;
-    for version in ["2", "3"] {
-        let value = format!("VERSION={version}");
-        web.pool.kubectl(&["set", "env", "deployment/web", &value], "").await?.success()?;
-        web.pool.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"], "").await?.success()?;
+    for version in [2, 3] {
+        web.rolled_to(version).await?;
         // A new route needs a reload, in which another agent takes over.
         web.pool.kubectl(&["delete", "ingress", "rewritten", "--ignore-not-found"], "").await?.success()?;
         web.pool.agents[0].kill().await?;

@@ -148,10 +148,10 @@ impl Process {
         self.pid().is_some()
     }
 
-    /// The processes that serve, the newest first. Those that a reload has left end with their last connection.
-    pub(super) async fn workers(&self) -> Result<Vec<u32>, ProcessError> {
+    /// The process that gets new connections. Those that a reload has left take no commands and end with their last one.
+    pub(super) async fn worker(&self) -> Result<Option<u32>, ProcessError> {
         let answer = self.ask("show proc").await.map_err(ProcessError::Silent)?;
-        Ok(workers(&answer))
+        Ok(newest_worker(&answer))
     }
 
     /// Asks a worker.
@@ -237,11 +237,9 @@ impl Process {
     async fn until(&self, as_wished: impl Fn(&str) -> bool + Send) -> Result<(), ProcessError> {
         let give_up_at = Instant::now() + RELOAD;
         loop {
-            let answer = match self.workers().await {
-                Ok(workers) => match workers.first() {
-                    Some(newest) => self.ask_worker(*newest, "show info").await,
-                    None => Ok(String::new()),
-                },
+            let answer = match self.worker().await {
+                Ok(Some(newest)) => self.ask_worker(newest, "show info").await,
+                Ok(None) => Ok(String::new()),
                 Err(error) => Err(error),
             };
             match answer {
@@ -260,14 +258,14 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Reads the answer to `show proc`: numbers of lines like `9223 worker 0 0d00h10m10s`.
-fn workers(answer: &str) -> Vec<u32> {
+/// Reads the answer to `show proc`, with lines like `9223 worker 0 0d00h10m10s`, the newest first.
+fn newest_worker(answer: &str) -> Option<u32> {
     let worker = |line: &str| {
         let mut fields = line.split_whitespace();
         let (pid, kind) = (fields.next()?, fields.next()?);
         pid.parse().ok().filter(|_| kind == "worker")
     };
-    answer.lines().filter_map(worker).collect()
+    answer.lines().find_map(worker)
 }
 
 #[cfg(test)]
@@ -284,7 +282,7 @@ mod tests {
 9223            worker          1               0d00h10m10s     2.6.12-1+deb12u4
 # programs
 ";
-        assert_eq!(workers(answer), [9596, 9223]);
+        assert_eq!((newest_worker(answer), newest_worker("")), (Some(9596), None));
         assert_eq!(
             [version("2.6.12-1+deb12u4"), version("3.0-dev1"), version("new")],
             [Some((2, 6)), Some((3, 0)), None]

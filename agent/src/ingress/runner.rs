@@ -1,10 +1,6 @@
 //! Keeps HAProxy as the objects demand it, and says up to which revision it is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use drover_api::ingress::SERVING;
 use drover_routing::ingress::{
@@ -47,8 +43,9 @@ impl IngressConfig {
     }
 }
 
-/// What is known of a worker.
+/// What is known of the worker that gets new connections.
 struct Known {
+    worker: u32,
     structure: Option<String>,
     backends: BTreeSet<String>,
     observed: Observed,
@@ -57,7 +54,7 @@ struct Known {
 
 struct Runner {
     config: IngressConfig,
-    workers: BTreeMap<u32, Known>,
+    known: Option<Known>,
 }
 
 /// Serves while `chosen` says so, until `stop`; then HAProxy stays. `acknowledged` is what it reflects, `None` where nobody
@@ -71,7 +68,7 @@ pub(crate) async fn run(
     state: watch::Sender<Option<String>>,
     stop: CancellationToken,
 ) {
-    let mut runner = Runner { config, workers: BTreeMap::new() };
+    let mut runner = Runner { config, known: None };
     let mut wanted = None;
     loop {
         if input.has_changed().is_ok_and(|changed| changed) {
@@ -86,7 +83,7 @@ pub(crate) async fn run(
                 match outcome {
                     Ok(()) => drop(acknowledged.send_replace(Some(*revision))),
                     Err(_) => {
-                        runner.workers.clear();
+                        runner.known = None;
                         // One that is not there leads nobody anywhere.
                         if !runner.config.process.lives() {
                             acknowledged.send_replace(None);
@@ -98,7 +95,7 @@ pub(crate) async fn run(
             (Some(false), _) => {
                 if runner.config.process.lives() {
                     runner.config.process.end();
-                    runner.workers.clear();
+                    runner.known = None;
                 }
                 acknowledged.send_replace(None);
                 say(&state, None);
@@ -142,21 +139,16 @@ impl Runner {
         if !process.lives() {
             process.check_version().await?;
             self.write(desired, &wanted).await?;
-            self.workers.clear();
+            self.known = None;
             process.start().await?;
         }
-        let workers = process.workers().await?;
-        self.workers.retain(|worker, _| workers.contains(worker));
-        for worker in &workers {
-            self.bring(*worker, desired).await?;
+        let known = self.bring(desired).await?;
+        if known.structure.as_deref() == Some(&wanted.structure) {
+            self.known = Some(known);
+            return Ok(());
         }
-        let newest = workers.first().and_then(|worker| self.workers.get(worker));
-        if newest.is_none_or(|known| known.structure.as_deref() != Some(&wanted.structure)) {
-            self.write(desired, &wanted).await?;
-            process.reload(|info| structure_of(info) == Some(&wanted.structure)).await?;
-            self.workers.clear();
-        }
-        Ok(())
+        self.write(desired, &wanted).await?;
+        process.reload(|info| structure_of(info) == Some(&wanted.structure)).await
     }
 
     /// Writes the files where HAProxy will find them, once it has said that it takes them.
@@ -168,32 +160,28 @@ impl Runner {
         process.write(&current, wanted)
     }
 
-    /// Brings the servers of a worker to where they should be, as far as it has the backends.
-    async fn bring(&mut self, worker: u32, desired: &Desired) -> Result<(), ProcessError> {
+    /// Brings the servers of the running configuration to where they should be, as far as it has the backends.
+    async fn bring(&mut self, desired: &Desired) -> Result<Known, ProcessError> {
         let process = &self.config.process;
-        let mut known = match self.workers.remove(&worker) {
-            Some(known) if known.read_at.elapsed() < BELIEVED => known,
+        let worker = process.worker().await?.ok_or_else(|| ProcessError::Silent(io::ErrorKind::NotFound.into()))?;
+        let mut known = match self.known.take() {
+            Some(known) if known.worker == worker && known.read_at.elapsed() < BELIEVED => known,
             _ => read(process, worker).await?,
         };
         let mut there = desired.clone();
         there.backends.retain(|name, _| known.backends.contains(name));
-        let due = commands(&known.observed, &there);
-        if !due.is_empty() {
-            process.tell_worker(worker, &due).await?;
-            known.observed = known.observed.after(&there);
-        }
+        process.tell_worker(worker, &commands(&known.observed, &there)).await?;
+        known.observed = known.observed.after(&there);
         for command in cleanup(&known.observed, &there) {
             // Refused while something is attached; the next look finds what is left.
             if let Err(error) = process.tell_worker(worker, &[command]).await {
                 tracing::debug!(%error, "a server stays for now");
             }
         }
-        let tidied = !known.observed.leaving.values().all(BTreeSet::is_empty);
-        if tidied {
+        if !known.observed.leaving.values().all(BTreeSet::is_empty) {
             known.observed = observe(process, worker).await?;
         }
-        self.workers.insert(worker, known);
-        Ok(())
+        Ok(known)
     }
 }
 
@@ -202,6 +190,7 @@ async fn read(process: &Process, worker: u32) -> Result<Known, ProcessError> {
     let info = process.ask_worker(worker, "show info").await?;
     let backends = process.ask_worker(worker, "show backend").await?;
     Ok(Known {
+        worker,
         structure: structure_of(&info).map(str::to_owned),
         backends: backends.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect(),
         observed: observe(process, worker).await?,

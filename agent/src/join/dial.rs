@@ -23,6 +23,9 @@ use crate::seams::{TunnelDialer, TunnelIo};
 
 /// A server that takes longer than this to shake hands is not one to wait for while there are others.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After this a connection is tried anew: the kernel asks after 1 s, 3 s and 7 s, and a link that is healed meanwhile would
+/// be noticed seconds later.
+const CONNECT: Duration = Duration::from_secs(2);
 /// A server that takes longer than this to take a tunnel is not one to wait for.
 const UPGRADE: Duration = Duration::from_secs(15);
 /// An error's text is shown, not stored.
@@ -69,7 +72,12 @@ impl Dialer {
     }
 
     async fn shake_hands(&self, server: &Server) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+        let stream = loop {
+            // Whoever calls bounds all tries together.
+            if let Ok(connected) = timeout(CONNECT, TcpStream::connect((server.host.as_str(), server.port))).await {
+                break connected?;
+            }
+        };
         stream.set_nodelay(true)?;
         TlsConnector::from(Arc::clone(&self.tls)).connect(server.name.clone(), stream).await
     }

@@ -139,6 +139,10 @@ impl Engine {
     /// # Errors
     /// As [`Self::start`].
     pub async fn restart(&mut self) -> Result<()> {
+        // It goes with its dockerd, a moment later; a new one would take it for alive and wait for it in vain.
+        let pid = std::fs::read_to_string(self.dir.join("exec/containerd/containerd.pid")).unwrap_or_default();
+        let stat = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
+        eventually("the end of its containerd", async || Ok(if stat.exists() { Err(()) } else { Ok(()) })).await?;
         self.process = spawn(&self.place, &self.dir, &self.namespace)?;
         self.answers().await
     }

@@ -106,7 +106,8 @@ impl Host {
     pub async fn lose(&self, sent_percent: u8, received_percent: u8) -> Result<()> {
         // Each end of the link drops what comes in from the other.
         let rules = |link: &str, percent: u8| {
-            let drop = format!("add rule netdev drvloss_{link} c numgen random mod 100 < {percent} drop;");
+            let share = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
+            let drop = format!("add rule netdev drvloss_{link} c {share} drop;");
             format!(
                 "add table netdev drvloss_{link}; delete table netdev drvloss_{link}; add table netdev drvloss_{link}; \
                  add chain netdev drvloss_{link} c {{ type filter hook ingress device {link} priority 0; }}; {}",

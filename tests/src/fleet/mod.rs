@@ -8,6 +8,8 @@ mod host;
 mod observe;
 mod pool;
 mod process;
+mod swarm;
+mod tables;
 mod web;
 mod writer;
 
@@ -27,6 +29,7 @@ pub use etcd::EtcdTrio;
 pub use host::{Host, Lan};
 pub use pool::{Agent, Pool};
 pub use process::Victim;
+pub use swarm::Swarm;
 pub use web::Web;
 pub use writer::{Writer, Written};
 

@@ -302,7 +302,7 @@ impl Agent {
         self.dir.join("agent.log")
     }
 
-    fn bridge(&self) -> String {
+    pub(super) fn bridge(&self) -> String {
         format!("drvpool{}", self.number)
     }
 }

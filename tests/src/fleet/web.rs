@@ -22,7 +22,7 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
-      terminationGracePeriodSeconds: 1
+      terminationGracePeriodSeconds: GRACE
       containers:
       - name: hello
         image: drover/hello:1
@@ -57,9 +57,17 @@ impl Web {
     /// # Errors
     /// When it does not come up.
     pub async fn start(hosts: usize) -> Result<Self> {
+        Self::start_patient(hosts, 1).await
+    }
+
+    /// The same with so many seconds for a pod to end.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_patient(hosts: usize, grace_secs: u32) -> Result<Self> {
         let pool = Pool::of_hosts(hosts, &["drover/hello:1", "drover/busybox:1"]).await?;
         let (client, replicas) = (pool.client().await?, 2 * hosts);
-        let manifest = MANIFEST.replace("REPLICAS", &replicas.to_string());
+        let manifest = MANIFEST.replace("REPLICAS", &replicas.to_string()).replace("GRACE", &grace_secs.to_string());
         pool.kubectl(&["apply", "-f", "-"], &manifest).await?.success()?;
         let web = Self { pool, client, replicas };
         web.settled().await?;
@@ -72,6 +80,33 @@ impl Web {
     /// When there is no such host.
     pub fn url(&self, number: usize) -> String {
         format!("http://{}:{NODE_PORT}/", self.pool.agents[number].engine.address())
+    }
+
+    /// Sets the version and waits until all pods have it.
+    ///
+    /// # Errors
+    /// When they do not get it.
+    pub async fn rolled_to(&self, version: u32) -> Result<()> {
+        self.roll(version).await?;
+        self.rolled_out().await
+    }
+
+    /// Begins to roll to a version.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn roll(&self, version: u32) -> Result<()> {
+        let value = format!("VERSION={version}");
+        self.pool.kubectl(&["set", "env", "deployment/web", &value], "").await?.success().map(drop)
+    }
+
+    /// Waits until all pods are of the newest version.
+    ///
+    /// # Errors
+    /// When they do not get there.
+    pub async fn rolled_out(&self) -> Result<()> {
+        let wait = ["rollout", "status", "deployment/web", "--timeout=120s"];
+        self.pool.kubectl(&wait, "").await?.success().map(drop)
     }
 
     /// The host with the most ready pods, by its number.

@@ -7,35 +7,20 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use drover_tests::{Engine, Lan, eventually};
+use drover_tests::{Engine, Swarm, eventually};
 
 /// The longest wait for a replacement.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Loses a worker's link and engine again and again; returns how long it took until all tasks ran elsewhere.
 pub(crate) async fn lose_hosts(hosts: usize, kills: usize) -> Result<Vec<Duration>> {
-    let dir = tempfile::Builder::new().prefix("drover-swarm-").tempdir()?;
-    let lan = Lan::make().await?;
-    let mut engines = Vec::new();
-    for number in 0..hosts {
-        let place = dir.path().join(number.to_string());
-        let namespace = format!("drover-swarm{number}");
-        engines.push(Engine::start_on(lan.host(number).await?, place, &namespace, &["drover/busybox:1"]).await?);
-    }
-    let (manager, workers) = engines.split_first_mut().context("there are hosts")?;
-    let address = manager.address().to_owned();
-    manager.docker(&["swarm", "init", "--advertise-addr", &address, "--listen-addr", &address]).await?.success()?;
-    let token = manager.docker(&["swarm", "join-token", "--quiet", "worker"]).await?.success()?;
-    for worker in &*workers {
-        let own = worker.address();
-        let join = ["swarm", "join", "--token", token.trim(), "--advertise-addr", own, "--listen-addr", own, &address];
-        worker.docker(&join).await?.success()?;
-    }
+    let mut swarm = Swarm::start(hosts, &["drover/busybox:1"]).await?;
     let replicas = 2 * hosts;
     let count = replicas.to_string();
     let service = ["service", "create", "--detach", "--name", "web", "--replicas", &count, "--network", "host"];
     let task = ["--stop-grace-period", "1s", "drover/busybox:1", "sleep", "36000"];
-    manager.docker(&[&service[..], &task[..]].concat()).await?.success()?;
+    swarm.docker(&[&service[..], &task[..]].concat()).await?;
+    let Swarm { manager, workers, .. } = &mut swarm;
     let mut times = Vec::new();
     for _ in 0..kills {
         eventually("all tasks running", async || {
