@@ -14,11 +14,14 @@ use regex::{Regex, RegexBuilder};
 pub const CONSTRAINTS: &str = "com.docker.swarm.constraints";
 /// The annotation with affinities.
 pub const AFFINITIES: &str = "com.docker.swarm.affinities";
+/// The annotation with what becomes of the pod when its node fails: `["on-node-failure"]` or `["off"]`.
+pub const RESCHEDULE: &str = "com.docker.swarm.reschedule-policies";
 /// The label of a node that says how many pods it takes at most.
 pub const SLOTS: &str = "containerslots";
 
 const CONSTRAINT_PREFIX: &str = "constraint:";
 const AFFINITY_PREFIX: &str = "affinity:";
+const RESCHEDULE_PREFIX: &str = "reschedule:";
 /// What a compiled expression may occupy.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
 /// Most expressions of a pod, and the longest of them.
@@ -45,6 +48,8 @@ pub struct Rules {
     pub constraints: Vec<Expression>,
     /// About the containers and images on it.
     pub affinities: Vec<Expression>,
+    /// Whether it goes elsewhere when its node fails, though nobody but its user made it.
+    pub on_node_failure: bool,
 }
 
 /// An expression that is none, and where it stands.
@@ -137,12 +142,20 @@ impl Rules {
     ) -> Result<Self, Mistake> {
         let mut rules = Self::default();
         for (key, value) in annotations {
+            let mistake = |why: String| Mistake { place: format!("annotation {key}"), why };
             let list = match key {
                 CONSTRAINTS => &mut rules.constraints,
                 AFFINITIES => &mut rules.affinities,
+                RESCHEDULE => {
+                    let policies: Vec<String> = serde_json::from_str(value)
+                        .map_err(|_| mistake("must be a JSON array, such as [\"on-node-failure\"]".to_owned()))?;
+                    for policy in policies {
+                        rules.on_node_failure = reschedules(&policy).map_err(mistake)?;
+                    }
+                    continue;
+                }
                 _ => continue,
             };
-            let mistake = |why: String| Mistake { place: format!("annotation {key}"), why };
             let texts: Vec<String> = serde_json::from_str(value)
                 .map_err(|_| mistake("must be a JSON array of expressions, such as [\"region==us*\"]".to_owned()))?;
             for text in texts {
@@ -152,6 +165,10 @@ impl Rules {
         for (name, value) in environment.filter(|(name, _)| is_entry(name)) {
             let entry = format!("{name}={value}");
             let mistake = |why: String| Mistake { place: format!("environment entry {entry:?}"), why };
+            if let Some(policy) = entry.strip_prefix(RESCHEDULE_PREFIX) {
+                rules.on_node_failure = reschedules(policy.trim_end_matches('=')).map_err(mistake)?;
+                continue;
+            }
             let (list, text) = match entry.strip_prefix(CONSTRAINT_PREFIX) {
                 Some(text) => (&mut rules.constraints, text),
                 None => (&mut rules.affinities, entry.strip_prefix(AFFINITY_PREFIX).unwrap_or_default()),
@@ -169,7 +186,15 @@ impl Rules {
 
 /// Whether an environment entry of this name is for placement, and not for the container.
 pub fn is_entry(name: &str) -> bool {
-    name.starts_with(CONSTRAINT_PREFIX) || name.starts_with(AFFINITY_PREFIX)
+    [CONSTRAINT_PREFIX, AFFINITY_PREFIX, RESCHEDULE_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn reschedules(policy: &str) -> Result<bool, String> {
+    match policy {
+        "on-node-failure" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("policy {policy:?} must be on-node-failure or off")),
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +273,17 @@ mod tests {
         assert_eq!(
             wrong(&[], &[("constraint:storage", "ssd")]),
             "environment entry \"constraint:storage=ssd\": One of operator ==, != is expected"
+        );
+        assert!(!rules.on_node_failure);
+        let policy = |annotations: &[(&'static str, &'static str)], environment: &[(&'static str, &'static str)]| {
+            Rules::read(annotations.iter().copied(), environment.iter().copied()).map(|rules| rules.on_node_failure)
+        };
+        assert_eq!(policy(&[(RESCHEDULE, r#"["on-node-failure"]"#)], &[]), Ok(true));
+        assert_eq!(policy(&[(RESCHEDULE, r#"["off"]"#)], &[]), Ok(false));
+        assert_eq!(policy(&[], &[("reschedule:on-node-failure", "")]), Ok(true));
+        assert_eq!(
+            wrong(&[], &[("reschedule:always", "")]),
+            "environment entry \"reschedule:always=\": policy \"always\" must be on-node-failure or off"
         );
         let many = vec![("constraint:storage", "=ssd"); 65];
         assert!(wrong(&[], &many).contains("may not be more than 64"));

@@ -22,6 +22,8 @@ pub mod node;
 
 pub mod podgc;
 
+pub mod reschedule;
+
 pub mod serviceaccount;
 
 pub mod disruption;

@@ -97,6 +97,7 @@ const CONTROLLERS: &[Entry] = &[
     Entry { name: "proxyack", workers: 1, register: crate::proxyack::register },
     Entry { name: "ingress", workers: 1, register: crate::ingress::register },
     Entry { name: "podgc", workers: 1, register: crate::podgc::register },
+    Entry { name: "reschedule", workers: 1, register: crate::reschedule::register },
     Entry { name: "serviceaccount", workers: 4, register: crate::serviceaccount::register_accounts },
     Entry { name: "rootca", workers: 4, register: crate::serviceaccount::register_root_ca },
     Entry { name: "disruption", workers: 4, register: crate::disruption::register },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drover_api::placement::{Mistake, Rules};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -20,6 +21,20 @@ pub fn is_true(pod: &Pod, kind: &str) -> bool {
 /// Whether the pod is ready to serve.
 pub fn is_ready(pod: &Pod) -> bool {
     is_true(pod, "Ready")
+}
+
+/// What the pod asks for in the words of classic Swarm.
+///
+/// # Errors
+/// The first thing that is none of them; such a pod is not taken in any more, one from before may be there.
+pub fn swarm_rules(pod: &Pod) -> Result<Rules, Mistake> {
+    let annotations = pod.metadata.annotations.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+    let spec = pod.spec.as_ref();
+    let containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let environment = containers.flat_map(|container| container.env.iter().flatten());
+    let environment = environment.map(|entry| (entry.name.as_str(), entry.value.as_deref().unwrap_or_default()));
+    Rules::read(annotations, environment)
 }
 
 /// Why a pod is not ready, and a Node unknown, whose host is gone.

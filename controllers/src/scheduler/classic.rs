@@ -32,7 +32,7 @@ pub(super) fn facts(node: &Node) -> BTreeMap<&'static str, String> {
 
 /// Checks the expressions that are not soft, and the node's label of slots.
 pub(super) fn check(shape: &Shape, name: &str, node: &NodeState, offer: &Offer) -> Result<(), Refusal> {
-    let Rules { constraints, affinities } = shape
+    let Rules { constraints, affinities, .. } = shape
         .classic
         .as_ref()
         .map_err(|why| Refusal::new("no node can satisfy an expression that is none", why.as_str()))?;
@@ -57,7 +57,7 @@ pub(super) fn check(shape: &Shape, name: &str, node: &NodeState, offer: &Offer) 
 
 /// What the soft expressions that hold are worth.
 pub(super) fn preference(shape: &Shape, name: &str, node: &NodeState, offer: &Offer) -> i64 {
-    let Ok(Rules { constraints, affinities }) = &shape.classic else { return 0 };
+    let Ok(Rules { constraints, affinities, .. }) = &shape.classic else { return 0 };
     let constraints =
         constraints.iter().filter(|expression| expression.soft && constraint_holds(expression, name, offer));
     let affinities = affinities.iter().filter(|expression| expression.soft && affinity_holds(expression, node, offer));

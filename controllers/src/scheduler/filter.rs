@@ -124,8 +124,11 @@ pub(super) fn is_selected(shape: &Shape, name: &str, offer: &Offer) -> bool {
 fn ports_free(shape: &Shape, node: &NodeState) -> Result<(), Refusal> {
     let taken = node.clashing_port(&shape.placed.host_ports);
     match taken.filter(|_| !drover_api::mutants::active("S10-port-twice")) {
-        Some(port) => {
-            let detail = format!("{}/{} is taken", port.port, port.protocol);
+        Some((port, holder)) => {
+            // Who may not see other namespaces learns nothing of them.
+            let name = holder.names.first().filter(|_| holder.namespace == shape.placed.namespace);
+            let by = name.map_or_else(|| "a pod of another namespace".to_owned(), |name| format!("pod {name}"));
+            let detail = format!("{}/{} is taken by {by}", port.port, port.protocol);
             Err(Refusal::new("node(s) didn't have free ports for the requested pod ports", detail))
         }
         None => Ok(()),

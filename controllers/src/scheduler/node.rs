@@ -75,10 +75,10 @@ impl NodeState {
         true
     }
 
-    /// Returns the host port of a pod here that clashes with one of `wanted`.
-    pub fn clashing_port(&self, wanted: &[HostPort]) -> Option<HostPort> {
-        let taken = self.pods.values().flat_map(|pod| &pod.host_ports);
-        taken.into_iter().find(|port| wanted.iter().any(|other| port.clashes(other))).cloned()
+    /// Returns the host port of a pod here that clashes with one of `wanted`, and that pod.
+    pub fn clashing_port(&self, wanted: &[HostPort]) -> Option<(&HostPort, &Placed)> {
+        let mut taken = self.pods.values().flat_map(|pod| pod.host_ports.iter().map(move |port| (port, pod)));
+        taken.find(|(port, _)| wanted.iter().any(|other| port.clashes(other)))
     }
 
     /// Returns how many pods of the same owner are here.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use drover_api::placement;
 use k8s_openapi::api::core::v1::{NodeAffinity, Pod, Toleration};
 
+use crate::objects::pods;
+
 use super::neighbours::{
     affinity::{Rules, required_distance},
     spread::Constraint,
@@ -94,7 +96,7 @@ impl Shape {
             node_affinity: affinity.unwrap_or_default(),
             tolerations: spec.tolerations.unwrap_or_default(),
             strategy,
-            classic: classic(pod),
+            classic: pods::swarm_rules(pod).map_err(|mistake| mistake.to_string()),
             neighbours: Rules::read(pod),
             spread: Constraint::read_all(pod),
         }
@@ -106,9 +108,11 @@ impl Shape {
     pub fn class(&self) -> String {
         let Self { placed, node_selector, node_affinity, tolerations, strategy, classic, neighbours: _, spread: _ } =
             self;
-        let Placed { requests, host_ports, owner, names: _, images: _, namespace: _, labels: _, apart: _, leaving: _ } =
+        let Placed { requests, host_ports, owner, names: _, images: _, namespace, labels: _, apart: _, leaving: _ } =
             placed;
-        format!("{:?}", (requests, host_ports, owner, strategy, (node_selector, node_affinity, tolerations, classic)))
+        // What is said of a port that is taken is only for those of the namespace.
+        let ports = host_ports.first().map(|_| (host_ports, namespace));
+        format!("{:?}", (requests, ports, owner, strategy, (node_selector, node_affinity, tolerations, classic)))
     }
 }
 
@@ -143,14 +147,4 @@ impl Placed {
             leaving: pod.metadata.deletion_timestamp.is_some(),
         }
     }
-}
-
-fn classic(pod: &Pod) -> Result<placement::Rules, String> {
-    let annotations = pod.metadata.annotations.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
-    let spec = pod.spec.as_ref();
-    let containers =
-        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    let environment = containers.flat_map(|container| container.env.iter().flatten());
-    let environment = environment.map(|entry| (entry.name.as_str(), entry.value.as_deref().unwrap_or_default()));
-    placement::Rules::read(annotations, environment).map_err(|mistake| mistake.to_string())
 }

@@ -146,9 +146,9 @@ fn host_ports_clash_only_where_addresses_overlap() {
     check_in(
         &mut index,
         &with_port("0.0.0.0"),
-        &expect![[r"
-        0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.
-          a: node(s) didn't have free ports for the requested pod ports (80/TCP is taken)"]],
+        &expect![[r#"
+            0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.
+              a: node(s) didn't have free ports for the requested pod ports (80/TCP is taken by pod p)"#]],
     );
 }
 
