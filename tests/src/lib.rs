@@ -11,6 +11,7 @@ mod etcd;
 mod fleet;
 mod http;
 mod load;
+mod percentiles;
 mod process;
 mod signals;
 mod sockets;
@@ -26,8 +27,9 @@ pub use fleet::{
 };
 pub use http::{get, request};
 pub use load::{Load, LoadReport};
+pub use percentiles::percentiles;
 pub use process::{Finished, binary, free_port, measured_drover, run, spawn_measured};
-pub use signals::told_to_end;
+pub use signals::{told_to_end, unless_told_to_end};
 pub use sockets::listeners;
 pub use wait::eventually;
 

@@ -383,7 +383,8 @@ async fn acknowledge(
 ) {
     loop {
         let (translated_now, served_now) = (*translated.borrow_and_update(), *served.borrow_and_update());
-        let all = served_now.map_or(translated_now, |served| served.min(translated_now));
+        let waits = !drover_api::mutants::active("E03-haproxy-is-not-waited-for");
+        let all = served_now.filter(|_| waits).map_or(translated_now, |served| served.min(translated_now));
         applied.send_if_modified(|revision| proxy::raise(revision, all));
         // Cancel-safe: watches and a token.
         tokio::select! {
@@ -414,5 +415,24 @@ where
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_revision_counts_once_the_kernel_and_an_haproxy_that_serves_have_it() {
+        let (translated_tx, translated_rx) = watch::channel(0);
+        let (served_tx, served_rx) = watch::channel(Some(0));
+        let (applied_tx, mut applied_rx) = watch::channel(0);
+        tokio::spawn(acknowledge(translated_rx, served_rx, applied_tx, CancellationToken::new()));
+        translated_tx.send_replace(9);
+        served_tx.send_replace(Some(7));
+        assert_eq!(*applied_rx.wait_for(|applied| *applied > 0).await.expect("it is kept"), 7);
+        // Nobody asks it any more.
+        served_tx.send_replace(None);
+        assert_eq!(*applied_rx.wait_for(|applied| *applied > 7).await.expect("it is kept"), 9);
     }
 }

@@ -76,6 +76,9 @@ pub fn commands(observed: &Observed, desired: &Desired) -> Vec<String> {
             serving.difference(&served.servers).map(|server| format!("set server {name}/{server} state maint")),
         );
     }
+    if drover_api::mutants::active("E03-leave-before-others-come") {
+        std::mem::swap(&mut additions, &mut removals);
+    }
     additions.append(&mut removals);
     additions
 }

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser as _;
-use drover_tests::{Load, Web, told_to_end};
+use drover_tests::{Load, Web, unless_told_to_end};
 
 /// Requests a second from outside.
 const RATE: u64 = 500;
@@ -33,12 +33,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
-    // Dropping what was begun takes it away again.
-    tokio::select! {
-        outcome = measure(&options) => outcome,
-        told = told_to_end() => bail!(told?),
-    }
+    unless_told_to_end(measure(&Options::parse())).await
 }
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]

@@ -12,9 +12,9 @@ mod swarm;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser as _;
-use drover_tests::{Web, told_to_end};
+use drover_tests::{Web, percentiles, unless_told_to_end};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Parser)]
@@ -35,12 +35,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
-    // Dropping what was begun takes it away again.
-    tokio::select! {
-        outcome = measure(&options) => outcome,
-        told = told_to_end() => bail!(told?),
-    }
+    unless_told_to_end(measure(&Options::parse())).await
 }
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -73,25 +68,9 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Three columns of seconds.
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    // The nearest rank: the smallest that so many percent do not exceed.
-    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or_default();
-    [50, 99, 100].map(|percent| format!("{:6.2}", at(percent).as_secs_f64())).join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_of_the_nearest_rank() {
-        let times = |count: u64| (1..=count).rev().map(Duration::from_secs).collect();
-        assert_eq!(percentiles(times(100)), " 50.00  99.00 100.00");
-        assert_eq!(percentiles(times(1)), "  1.00   1.00   1.00");
-        assert_eq!(percentiles(Vec::new()), "  0.00   0.00   0.00");
-    }
 
     #[test]
     fn what_is_asked_for_is_named() {

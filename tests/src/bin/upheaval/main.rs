@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser as _;
-use drover_tests::{Web, told_to_end};
+use drover_tests::{Web, percentiles, unless_told_to_end};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use self::harm::Harm;
@@ -43,12 +43,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
-    // Dropping what was begun takes it away again.
-    tokio::select! {
-        outcome = measure(&options) => outcome,
-        told = told_to_end() => bail!(told?),
-    }
+    unless_told_to_end(measure(&Options::parse())).await
 }
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -143,12 +138,4 @@ async fn until(web: &Web, counts: impl Fn(&str) -> bool) -> Result<Healed> {
         ensure!(looked < PATIENCE, "after {PATIENCE:?}: {}", found.into_iter().collect::<Vec<_>>().join("\n"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Three columns of seconds.
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    // The nearest rank: the smallest that so many percent do not exceed.
-    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or_default();
-    [50, 99, 100].map(|percent| format!("{:6.2}", at(percent).as_secs_f64())).join(" ")
 }

@@ -9,9 +9,9 @@
 mod ours;
 mod swarm;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser as _;
-use drover_tests::{LoadReport, told_to_end};
+use drover_tests::{LoadReport, unless_told_to_end};
 
 /// Requests on a connection to the ClusterIP.
 const KEEP_ALIVE_MAX: &str = "200";
@@ -40,12 +40,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
-    // Dropping what was begun takes it away again.
-    tokio::select! {
-        outcome = measure(&options) => outcome,
-        told = told_to_end() => bail!(told?),
-    }
+    unless_told_to_end(measure(&Options::parse())).await
 }
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
