@@ -9,6 +9,8 @@
 mod ours;
 mod swarm;
 
+use std::time::Instant;
+
 use anyhow::{Result, ensure};
 use clap::Parser as _;
 use drover_tests::{LoadReport, unless_told_to_end};
@@ -30,12 +32,20 @@ struct Options {
     /// Requests a second, half of them each way
     #[arg(long, default_value_t = 1_600)]
     rate: u64,
-    /// Rolling updates; after every fourth a host is drained, the control plane is killed in another, an agent in a third
+    /// Rolling updates at least, and as many more as fit into the time of the requests; after every fourth a host is
+    /// drained, in two others the control plane and an agent are killed
     #[arg(long, default_value_t = 20)]
     rolls: u32,
     /// Leave swarm mode out
     #[arg(long)]
     no_swarm: bool,
+}
+
+impl Options {
+    /// Whether there is another roll to do, so long after the first request.
+    fn goes_on(&self, roll: u32, since: Instant) -> bool {
+        roll <= self.rolls || since.elapsed().as_secs() < self.requests / self.rate.max(1)
+    }
 }
 
 #[tokio::main]

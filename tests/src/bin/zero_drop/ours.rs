@@ -50,7 +50,9 @@ pub(crate) async fn run(options: &Options) -> Result<(String, Vec<(&'static str,
 async fn change(web: &mut Web, options: &Options) -> Result<String> {
     let began = Instant::now();
     let (mut drains, mut kills, mut restarts) = (0, 0, 0);
-    for roll in 1..=options.rolls {
+    let mut roll = 0;
+    while options.goes_on(roll + 1, began) {
+        roll += 1;
         web.roll(roll).await?;
         let turn = usize::try_from(roll / 4)? % options.hosts;
         match roll % 4 {
@@ -76,7 +78,6 @@ async fn change(web: &mut Web, options: &Options) -> Result<String> {
             drains += 1;
         }
     }
-    let rolls = options.rolls;
     let secs = began.elapsed().as_secs_f64();
-    Ok(format!("{rolls} rolls, {drains} drains, {kills} control-plane kills, {restarts} agent restarts in {secs:.0} s"))
+    Ok(format!("{roll} rolls, {drains} drains, {kills} control-plane kills, {restarts} agent restarts in {secs:.0} s"))
 }

@@ -53,11 +53,13 @@ pub(crate) async fn run(options: &Options) -> Result<(String, Vec<(&'static str,
         Load::start_with(&url, rate, requests, &["--keep-alive-max", UNBOUNDED])?,
     ];
     let began = Instant::now();
-    for roll in 1..=options.rolls {
+    let mut roll = 0;
+    while options.goes_on(roll + 1, began) {
+        roll += 1;
         let version = format!("VERSION={}", roll + 1);
         swarm.docker(&["service", "update", "--detach=false", "--quiet", "--env-add", &version, "web"]).await?;
     }
-    let done = format!("{} rolls in {:.0} s", options.rolls, began.elapsed().as_secs_f64());
+    let done = format!("{roll} rolls in {:.0} s", began.elapsed().as_secs_f64());
     let mut reports = Vec::new();
     for (what, load) in ["HAProxy, new and kept for 200 requests", "HAProxy, new and kept for ever"].iter().zip(loads) {
         reports.push((*what, load.finish().await?));
