@@ -36,7 +36,7 @@ fn dns_name(bytes: &[u8]) {
         "spec": {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"name": "x", "port": 1, "protocol": "TCP"}]},
     }))
     .expect("a literal");
-    let input = dns::DnsInput { services: vec![service.into()], slices: Vec::new() };
+    let input = dns::DnsInput { services: vec![service.into()], ..Default::default() };
     let zone = dns::Zone::new(&input, Vec::new());
     for record_type in ["A", "SRV", "PTR", "ANY", "TXT"] {
         dns::answer(&zone, text, record_type, bytes.len());

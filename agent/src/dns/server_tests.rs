@@ -61,7 +61,7 @@ impl Running {
         ];
         let services = services.into_iter().map(|value| Arc::new(serde_json::from_value(value).unwrap())).collect();
         let slices = vec![Arc::new(serde_json::from_value(slice).unwrap())];
-        self.input.send_replace(Some(DnsInput { services, slices }));
+        self.input.send_replace(Some(DnsInput { services, slices, nodes: Vec::new() }));
     }
 
     async fn udp(&self, question: &[u8]) -> Message {

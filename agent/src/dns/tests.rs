@@ -28,6 +28,11 @@ fn zone() -> Zone {
             named("empty", json!({ "clusterIP": "None" })),
         ],
         slices: vec![Arc::new(serde_json::from_value(slice).unwrap())],
+        nodes: vec![Arc::new(
+            serde_json::from_value(json!({ "metadata": { "name": "n1" }, "status": { "addresses": [
+                { "type": "Hostname", "address": "n1" }, { "type": "InternalIP", "address": "192.0.2.1" }] } }))
+            .unwrap(),
+        )],
     };
     Zone::new(&input, vec!["10.128.0.0/9".parse().unwrap(), "10.96.0.0/16".parse().unwrap()])
 }
@@ -49,6 +54,20 @@ fn ask(name: &str, kind: &str) -> String {
         Answer::NoName => "NXDOMAIN".into(),
         Answer::Forward => "forward".into(),
     }
+}
+
+#[test]
+fn nodes_have_names_and_services_those_of_consul() {
+    assert_eq!(ask("n1.node.cluster.local", "A"), "n1.node.cluster.local 192.0.2.1");
+    assert_eq!(ask("n2.node.cluster.local", "A"), "NXDOMAIN");
+    let db = "db.shop.service.consul";
+    assert_eq!(ask(db, "A"), format!("{db} 10.128.0.5; {db} 10.128.0.6"));
+    let (zero, six) = (format!("db-0.{db}"), format!("10-128-0-6.{db}"));
+    let targets = format!("{six} 10.128.0.6; {zero} 10.128.0.5");
+    assert_eq!(ask(db, "SRV"), format!("{db} 5432 {six}; {db} 5432 {zero} + {targets}"));
+    let rfc = "_db._tcp.shop.service.consul";
+    assert_eq!(ask(rfc, "SRV"), format!("{rfc} 5432 {six}; {rfc} 5432 {zero} + {targets}"));
+    assert_eq!(ask("other.service.consul", "A"), "forward", "a Consul that is there already may know it");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The cluster's records, after the Kubernetes DNS specification 1.1.0. Pure.
+//! The cluster's records, after the Kubernetes DNS specification 1.1.0, with names of nodes, and the names that Consul would
+//! give the same Services. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,7 +8,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    core::v1::{Service, ServiceSpec},
+    core::v1::{Node, Service, ServiceSpec},
     discovery::v1::EndpointSlice,
 };
 
@@ -15,6 +16,8 @@ use crate::network::Cidr;
 
 /// The apex of the cluster's names.
 pub(super) const APEX: &str = "cluster.local";
+/// Where Consul has Services. It knows no namespaces: those of `default` have plain names.
+const CONSUL: &str = "service.consul";
 
 /// What the informers have seen.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ pub struct DnsInput {
     pub services: Vec<Arc<Service>>,
     /// All EndpointSlices.
     pub slices: Vec<Arc<EndpointSlice>>,
+    /// All nodes.
+    pub nodes: Vec<Arc<Node>>,
 }
 
 /// The data of one record.
@@ -68,6 +73,10 @@ impl Zone {
             let own = format!("{name}.{namespace}.svc.{APEX}").to_ascii_lowercase();
             let members = members.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
             zone.add_service(&own, spec, members);
+            zone.add_as_in_consul(namespace, &name.to_ascii_lowercase(), members);
+        }
+        for node in &input.nodes {
+            zone.add_node(node);
         }
         for data in zone.names.values_mut() {
             data.sort();
@@ -121,6 +130,33 @@ impl Zone {
         }
         for (port, protocol, number) in &member.ports {
             self.add_port(own, port, protocol, Data::Srv(*number, name.clone()));
+        }
+    }
+
+    /// `redis.service.consul`: the ready endpoints, also where the Service has an address, with their ports in SRV records
+    /// of the same name and of `_redis._tcp.service.consul`. Outside of `default`: `redis.shop.service.consul`.
+    fn add_as_in_consul(&mut self, namespace: &str, name: &str, members: &[Member]) {
+        let apex = if namespace == "default" { CONSUL.to_owned() } else { format!("{namespace}.{CONSUL}") };
+        let own = format!("{name}.{apex}");
+        for member in members {
+            let host = format!("{}.{own}", member.label);
+            self.add(&own, Some(Data::A(member.address)));
+            self.add(&host, Some(Data::A(member.address)));
+            for (_, protocol, number) in &member.ports {
+                self.add(&own, Some(Data::Srv(*number, host.clone())));
+                let rfc2782 = format!("_{name}._{protocol}.{apex}").to_ascii_lowercase();
+                self.add(&rfc2782, Some(Data::Srv(*number, host.clone())));
+            }
+        }
+    }
+
+    /// `n1.node.cluster.local`: where the node is.
+    fn add_node(&mut self, node: &Node) {
+        let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+        let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+        let address = internal.find_map(|address| address.address.parse().ok());
+        if let Some((name, address)) = node.metadata.name.as_ref().zip(address) {
+            self.add(&format!("{name}.node.{APEX}").to_ascii_lowercase(), Some(Data::A(address)));
         }
     }
 

@@ -69,12 +69,13 @@ impl NetworkParts<'_> {
         let others = Others { heard: heard.subscribe(), suspects, own: self.config.node_name.clone() };
         let nodes = self.follow_nodes(heard, shutdown);
         let translated = self.start_proxy(informers, network.host_ports(), others.clone(), shutdown);
-        let served = self.start_ingress(informers, nodes, others, shutdown);
+        let served = self.start_ingress(informers, nodes.clone(), others, shutdown);
         tokio::spawn(acknowledge(translated, served, applied, shutdown.clone()));
         let server = until_ok(trouble, || self.bind_dns(&network)).await;
         let (input_tx, input_rx) = watch::channel(None);
-        feed(informers, stream::pending(), shutdown, move |informers| {
-            let input = DnsInput { services: informers.services.list(), slices: informers.slices.list() };
+        feed(informers, changes(&nodes), shutdown, move |informers| {
+            let nodes = nodes.borrow().clone().unwrap_or_default();
+            let input = DnsInput { services: informers.services.list(), slices: informers.slices.list(), nodes };
             input_tx.send_replace(Some(input));
         });
         tokio::spawn(server.run(input_rx, shutdown.clone()));
