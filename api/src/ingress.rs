@@ -6,6 +6,8 @@ use std::fmt;
 pub const NODE_ROLE: &str = "node-role.kubernetes.io/ingress";
 /// The controller that IngressClasses of ours name.
 pub const CONTROLLER: &str = "drover.dev/haproxy";
+/// Where an Ingress named its class before there were IngressClasses.
+pub const OLD_CLASS: &str = "kubernetes.io/ingress.class";
 /// The annotation in which such a node says [`SERVING`], or why it does not serve.
 pub const STATE: &str = "drover.dev/ingress";
 /// What it says when all is well.

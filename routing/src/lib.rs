@@ -5,3 +5,11 @@
 
 pub mod endpoints;
 pub mod ingress;
+
+use sha2::{Digest as _, Sha256};
+
+/// A short name for a value; 48 bits among some ten thousand.
+pub fn digest(value: &impl std::fmt::Debug) -> String {
+    let hash = Sha256::digest(format!("{value:?}"));
+    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}

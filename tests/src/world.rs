@@ -96,7 +96,8 @@ fn told(violations: &[Violation]) -> String {
     violations.iter().map(|violation| format!("{violation}\n")).collect()
 }
 
-async fn list<K>(client: &kube::Client) -> Result<Vec<K>>
+/// All objects of a kind.
+pub(crate) async fn list<K>(client: &kube::Client) -> Result<Vec<K>>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {

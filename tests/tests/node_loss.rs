@@ -1,7 +1,7 @@
 //! A host that dies is replaced at once, and one that only does not answer its neighbours is left alone.
 
 use anyhow::{Context as _, Result, ensure};
-use drover_tests::{Web, engine_tests_enabled, eventually, run};
+use drover_tests::{Web, engine_tests_enabled, eventually};
 
 const HOSTS: usize = 3;
 
@@ -81,10 +81,8 @@ async fn a_dead_host_is_replaced_and_one_that_drops_echoes_is_left_alone() -> Re
 
 /// Has a host's kernel take these rules.
 async fn inside(web: &Web, host: usize, rules: &str) -> Result<()> {
-    let namespace = web.pool.agents[host].engine.host().context("a host of its own")?.namespace();
-    let arguments = [&format!("--net={}", namespace.display()), "--", "nft", "-f", "-"];
-    run("nsenter".as_ref(), &arguments, rules, &[]).await?.success()?;
-    Ok(())
+    let host = web.pool.agents[host].engine.host().context("a host of its own")?;
+    host.run("nft", &["-f", "-"], rules).await.map(drop)
 }
 
 /// Waits until an annotation of a node Lease that is there is as wished; one that is not there is empty.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_routing::ingress::{Input, Owner, is_ours};
+use drover_routing::ingress::{Input, Owner, certificates, is_ours};
 use futures::StreamExt as _;
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
@@ -181,11 +181,5 @@ impl Certificates {
 /// The Secrets that Ingresses of ours name.
 fn named(input: &Input) -> BTreeSet<Owner> {
     let ours = input.ingresses.iter().filter(|ingress| is_ours(ingress, &input.classes));
-    ours.flat_map(|ingress| {
-        let namespace = ingress.metadata.namespace.clone().unwrap_or_default();
-        let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
-        let secrets = tls.filter_map(|tls| tls.secret_name.clone()).filter(|name| !name.is_empty());
-        secrets.map(move |secret| (namespace.clone(), secret))
-    })
-    .collect()
+    ours.flat_map(|ingress| certificates(ingress).map(|(secret, _)| secret)).collect()
 }

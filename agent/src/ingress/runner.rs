@@ -1,6 +1,6 @@
 //! Keeps HAProxy as the objects demand it, and says up to which revision it is.
 
-use std::{collections::BTreeSet, io, path::Path, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, io, path::Path, time::Duration};
 
 use drover_api::ingress::SERVING;
 use drover_routing::ingress::{
@@ -31,6 +31,10 @@ pub(crate) struct IngressConfig {
 }
 
 impl IngressConfig {
+    fn files(&self, desired: &Desired) -> Files {
+        files(desired, &self.settings(&self.process.dirs().0))
+    }
+
     fn settings(&self, dir: &Path) -> Settings {
         let IngressPorts { http, https, stats } = self.ports;
         Settings {
@@ -41,6 +45,13 @@ impl IngressConfig {
             user: Process::user(),
         }
     }
+}
+
+/// What is demanded, rendered once: it is looked at every second.
+struct Wanted {
+    revision: u64,
+    desired: Desired,
+    files: Files,
 }
 
 /// What is known of the worker that gets new connections.
@@ -73,15 +84,19 @@ pub(crate) async fn run(
     loop {
         if input.has_changed().is_ok_and(|changed| changed) {
             let fed = input.borrow_and_update();
-            wanted = fed.as_ref().map(|(revision, input)| (*revision, desired(input)));
+            wanted = fed.as_ref().map(|(revision, input)| {
+                let desired = desired(input);
+                let files = runner.config.files(&desired);
+                Wanted { revision: *revision, desired, files }
+            });
         }
         let is_chosen = *chosen.borrow_and_update();
-        match (is_chosen, &wanted) {
-            (Some(true), Some((revision, wanted))) => {
+        match (is_chosen, &mut wanted) {
+            (Some(true), Some(wanted)) => {
                 let outcome = runner.step(wanted).await;
                 let said = outcome.as_ref().err().map_or_else(|| SERVING.to_owned(), |error| with_causes(error));
                 match outcome {
-                    Ok(()) => drop(acknowledged.send_replace(Some(*revision))),
+                    Ok(()) => drop(acknowledged.send_replace(Some(wanted.revision))),
                     Err(_) => {
                         runner.known = None;
                         // One that is not there leads nobody anywhere.
@@ -132,32 +147,33 @@ fn say(state: &watch::Sender<Option<String>>, said: Option<String>) {
 }
 
 impl Runner {
-    async fn step(&mut self, desired: &Desired) -> Result<(), ProcessError> {
+    async fn step(&mut self, wanted: &mut Wanted) -> Result<(), ProcessError> {
         let process = self.config.process.clone();
-        let (current, _) = process.dirs();
-        let wanted = files(desired, &self.config.settings(&current));
         if !process.lives() {
             process.check_version().await?;
-            self.write(desired, &wanted).await?;
+            // Whom HAProxy becomes may have come with its package.
+            wanted.files = self.config.files(&wanted.desired);
+            self.write(wanted).await?;
             self.known = None;
             process.start().await?;
         }
-        let known = self.bring(desired).await?;
-        if known.structure.as_deref() == Some(&wanted.structure) {
+        let known = self.bring(&wanted.desired).await?;
+        let structure = &wanted.files.structure;
+        if known.structure.as_ref() == Some(structure) {
             self.known = Some(known);
             return Ok(());
         }
-        self.write(desired, &wanted).await?;
-        process.reload(|info| structure_of(info) == Some(&wanted.structure)).await
+        self.write(wanted).await?;
+        process.reload(|info| structure_of(info) == Some(structure)).await
     }
 
     /// Writes the files where HAProxy will find them, once it has said that it takes them.
-    async fn write(&self, desired: &Desired, wanted: &Files) -> Result<(), ProcessError> {
+    async fn write(&self, wanted: &Wanted) -> Result<(), ProcessError> {
         let process = &self.config.process;
         let (current, next) = process.dirs();
-        process.write(&next, &files(desired, &self.config.settings(&next)))?;
+        process.write(&next, &files(&wanted.desired, &self.config.settings(&next)))?;
         process.check(&next).await?;
-        process.write(&current, wanted)
+        process.write(&current, &wanted.files)
     }
 
     /// Brings the servers of the running configuration to where they should be, as far as it has the backends.
@@ -168,8 +184,10 @@ impl Runner {
             Some(known) if known.worker == worker && known.read_at.elapsed() < BELIEVED => known,
             _ => read(process, worker).await?,
         };
-        let mut there = desired.clone();
-        there.backends.retain(|name, _| known.backends.contains(name));
+        let mut there = Cow::Borrowed(desired);
+        if !desired.backends.keys().all(|name| known.backends.contains(name)) {
+            there.to_mut().backends.retain(|name, _| known.backends.contains(name));
+        }
         process.tell_worker(worker, &commands(&known.observed, &there)).await?;
         known.observed = known.observed.after(&there);
         for command in cleanup(&known.observed, &there) {

@@ -1,8 +1,8 @@
 //! The chains that pick a backend.
 
-use drover_routing::endpoints::Backend;
+use drover_routing::{digest, endpoints::Backend};
 
-use super::tables::{Chain, Tables, digest};
+use super::tables::{Chain, Tables};
 
 /// A bound on the clients remembered for each backend of a Service with session affinity.
 const AFFINITY_CLIENTS: u32 = 65_536;

@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use sha2::{Digest, Sha256};
+use drover_routing::digest;
 
 use super::conntrack::FlowTarget;
 
@@ -102,10 +102,4 @@ impl Tables {
                 .collect(),
         }
     }
-}
-
-/// A short name for a value; 48 bits among some ten thousand chains.
-pub(super) fn digest(value: &impl std::fmt::Debug) -> String {
-    let hash = Sha256::digest(format!("{value:?}"));
-    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

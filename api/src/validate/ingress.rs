@@ -7,7 +7,6 @@ use crate::{ingress, names};
 
 const PATH_TYPES: [&str; 3] = ["Exact", "ImplementationSpecific", "Prefix"];
 const CONTROLLER_BYTES_MAX: usize = 250;
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// Checks an Ingress.
 pub(super) fn ingress(root: &At<'_, '_>, errors: &mut Errors) {
@@ -48,7 +47,7 @@ pub(super) fn ingress(root: &At<'_, '_>, errors: &mut Errors) {
 /// Checks what holds for a new Ingress only: it names its class in one way.
 pub(super) fn create(root: &At<'_, '_>, errors: &mut Errors) {
     let (annotations, class) = (root.get("metadata.annotations"), root.get("spec.ingressClassName"));
-    let annotation = annotations.key(CLASS_ANNOTATION);
+    let annotation = annotations.key(ingress::OLD_CLASS);
     if annotation.is_set() && class.is_set() {
         errors.invalid(&annotation, "can not be set when the class field is also set");
     }

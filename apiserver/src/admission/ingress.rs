@@ -1,6 +1,7 @@
 //! Ingresses get the default class.
 
 use drover_api::{
+    ingress::OLD_CLASS,
     object::{at, str_at},
     status::ApiError,
 };
@@ -10,8 +11,6 @@ use super::{Effects, Operation, Request, Settings};
 
 const GROUP: &str = "networking.k8s.io";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
-/// How a class was named before there were IngressClasses.
-const OLD_CLASS: &str = "kubernetes.io/ingress.class";
 
 /// An Ingress that names no class in either way gets the newest class marked as default.
 pub(super) fn admit(_: &Settings, request: &Request<'_>, object: &mut Value, _: &mut Effects) -> Result<(), ApiError> {

@@ -36,21 +36,13 @@ pub fn register(context: &Context, queue: &WorkQueue) -> Arc<dyn Controller> {
     let classes = Resource::new(cluster.client.clone(), (), vec![], None);
     cluster.also_start(&ingresses);
     cluster.also_start(&classes);
-    let wake = || {
-        let queue = queue.clone();
-        move || queue.add(key())
-    };
-    let woken = wake();
-    ingresses.on_change(move |_| woken());
-    let woken = wake();
-    classes.on_change(move |_| woken());
-    let woken = wake();
-    cluster.services.on_change(move |_| woken());
-    let woken = wake();
+    let [by_ingress, by_class, by_service, by_node] = std::array::from_fn(|_| queue.clone());
+    ingresses.on_change(move |_| by_ingress.add(key()));
+    classes.on_change(move |_| by_class.add(key()));
+    cluster.services.on_change(move |_| by_service.add(key()));
     cluster.nodes.on_change(move |change| {
-        let before = change.before.as_deref().map(plan::offer);
-        if before != change.after.as_deref().map(plan::offer) {
-            woken();
+        if change.before.as_deref().map(plan::offer) != change.after.as_deref().map(plan::offer) {
+            by_node.add(key());
         }
     });
     Arc::new(IngressController { cluster, ingresses, classes, told: Mutex::default() })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use drover_api::ingress::{NODE_ROLE, SERVING, STATE};
-use drover_routing::ingress::{Input, Owner, desired, is_ours};
+use drover_routing::ingress::{Input, Owner, desired, is_ours, owner};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::{
     Ingress, IngressClass, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressStatus,
@@ -63,9 +63,7 @@ pub fn plan(observed: &Observed) -> Vec<Planned> {
     let load_balancer = (!points.is_empty()).then_some(IngressLoadBalancerStatus { ingress: Some(points) });
     let ours = observed.ingresses.iter().filter(|ingress| is_ours(ingress, &observed.classes));
     ours.map(|ingress| {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let owner = (text(&ingress.metadata.namespace), text(&ingress.metadata.name));
-        let mut problems = problems.remove(&owner).unwrap_or_default();
+        let mut problems = problems.remove(&owner(ingress)).unwrap_or_default();
         problems.extend(complaint.clone());
         let status = IngressStatus { load_balancer: load_balancer.clone() };
         Planned { ingress: ingress.clone(), status, problems }

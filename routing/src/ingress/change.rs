@@ -35,14 +35,6 @@ impl Observed {
         observed
     }
 
-    /// Whether requests go where they should, for the backends that `desired` has.
-    pub fn serves(&self, desired: &Desired) -> bool {
-        let none = BTreeSet::new();
-        desired.backends.iter().all(|(name, served)| *self.serving.get(name).unwrap_or(&none) == served.servers)
-    }
-}
-
-impl Observed {
     /// What is there once [`commands`] have been carried out.
     #[must_use]
     pub fn after(mut self, desired: &Desired) -> Self {

@@ -6,10 +6,8 @@ use std::fmt::Write as _;
 
 use drover_api::ingress::Balance;
 
-use super::{
-    desired::{Backend, Desired, PathKind, Served},
-    digest,
-};
+use super::desired::{Backend, Desired, PathKind, Served};
+use crate::digest;
 
 /// What is said of a server that HAProxy watches itself, beside our probes: it takes part until three checks in a row fail.
 pub(super) const CHECK: &str = "check inter 2s fall 3 rise 1";

@@ -1,23 +1,19 @@
 //! Routes, backends and certificates: what the Ingresses ask for, with what can be served of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::SocketAddrV4,
     sync::Arc,
 };
 
-use drover_api::ingress::{CONTROLLER, Options, is_plain_path};
+use drover_api::ingress::{CONTROLLER, OLD_CLASS, Options, is_plain_path};
 use k8s_openapi::api::{
     core::v1::Service,
     discovery::v1::EndpointSlice,
     networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressClass},
 };
 
-use super::digest;
-use crate::endpoints::SliceIndex;
-
-/// Where a class was named before there were IngressClasses.
-const OLD_CLASS: &str = "kubernetes.io/ingress.class";
+use crate::{digest, endpoints::SliceIndex};
 
 /// Namespace and name.
 pub type Owner = (String, String);
@@ -264,25 +260,18 @@ impl Builder<'_> {
         let Some((service, port)) = Port::of(backend) else {
             return self.complain(ingress, "BackendUnsupported", "only Services can be backends".to_owned());
         };
-        let key = (host.to_owned(), path.to_owned(), kind);
-        let holder = self.taken.entry(key).or_insert_with(|| owner(ingress)).clone();
-        let place = format!("{}{}", if host.is_empty() { "*" } else { host }, if path.is_empty() { "/" } else { path });
-        if holder != owner(ingress) {
-            if complains {
-                let (namespace, name) = holder;
-                self.complain(
-                    ingress,
-                    "PathTaken",
-                    format!("{place} is led elsewhere by Ingress {namespace}/{name}, which is older"),
-                );
+        match self.taken.entry((host.to_owned(), path.to_owned(), kind)) {
+            Entry::Vacant(free) => drop(free.insert(owner(ingress))),
+            Entry::Occupied(_) if !complains => return,
+            Entry::Occupied(holder) => {
+                let (namespace, name) = holder.get();
+                let led = match *holder.get() == owner(ingress) {
+                    true => "is there twice; the first one counts".to_owned(),
+                    false => format!("is led elsewhere by Ingress {namespace}/{name}, which is older"),
+                };
+                let (host, path) = (if host.is_empty() { "*" } else { host }, if path.is_empty() { "/" } else { path });
+                return self.complain(ingress, "PathTaken", format!("{host}{path} {led}"));
             }
-            return;
-        }
-        if self.desired.routes.iter().any(|route| (&*route.host, &*route.path, route.kind) == (host, path, kind)) {
-            if complains {
-                self.complain(ingress, "PathTaken", format!("{place} is there twice; the first one counts"));
-            }
-            return;
         }
         let (namespace, _) = owner(ingress);
         match self.services.get(&(&*namespace, &*service)) {
@@ -303,14 +292,11 @@ impl Builder<'_> {
     }
 
     fn add_certificates(&mut self, ingress: &Ingress) {
-        let (namespace, _) = owner(ingress);
-        for tls in ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten()) {
-            let Some(secret) = tls.secret_name.clone().filter(|name| !name.is_empty()) else { continue };
-            let key = (namespace.clone(), secret);
+        for (key, hosts) in certificates(ingress) {
             let Some(pem) = self.input.certificates.get(&key) else { continue };
             let certificate = self.desired.certificates.entry(key);
             let certificate = certificate.or_insert_with(|| Certificate { pem: pem.clone(), hosts: BTreeSet::new() });
-            certificate.hosts.extend(tls.hosts.iter().flatten().cloned());
+            certificate.hosts.extend(hosts.iter().cloned());
         }
     }
 
@@ -329,7 +315,17 @@ fn services(input: &Input) -> BTreeMap<(&str, &str), &Service> {
         .collect()
 }
 
-fn owner(ingress: &Ingress) -> Owner {
+/// The Secrets in which an Ingress has certificates, each with the hosts that it is for.
+pub fn certificates(ingress: &Ingress) -> impl Iterator<Item = (Owner, &[String])> {
+    let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+    tls.filter_map(|tls| {
+        let secret = tls.secret_name.clone().filter(|name| !name.is_empty())?;
+        Some(((owner(ingress).0, secret), tls.hosts.as_deref().unwrap_or_default()))
+    })
+}
+
+/// Namespace and name of an Ingress.
+pub fn owner(ingress: &Ingress) -> Owner {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&ingress.metadata.namespace), text(&ingress.metadata.name))
 }

@@ -11,13 +11,6 @@ mod desired;
 mod tests;
 
 pub use desired::{
-    Backend, Certificate, Desired, Input, Owner, PathKind, Port, Problem, Route, Served, desired, is_ours,
+    Backend, Certificate, Desired, Input, Owner, PathKind, Port, Problem, Route, Served, certificates, desired,
+    is_ours, owner,
 };
-
-use sha2::{Digest as _, Sha256};
-
-/// A short name for a value.
-fn digest(value: &impl std::fmt::Debug) -> String {
-    let hash = Sha256::digest(format!("{value:?}"));
-    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-}

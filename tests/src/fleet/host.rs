@@ -115,9 +115,16 @@ impl Host {
             )
         };
         run("nft".as_ref(), &["-f", "-"], &rules(&self.name, sent_percent), &[]).await?.success()?;
-        let inside = [&format!("--net={}", self.namespace().display()), "--", "nft", "-f", "-"];
-        run("nsenter".as_ref(), &inside, &rules("eth0", received_percent), &[]).await?.success()?;
-        Ok(())
+        self.run("nft", &["-f", "-"], &rules("eth0", received_percent)).await.map(drop)
+    }
+
+    /// Runs a program on the host and returns what it printed.
+    ///
+    /// # Errors
+    /// When it does not succeed.
+    pub async fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String> {
+        let namespace = format!("--net={}", self.namespace().display());
+        run("nsenter".as_ref(), &[&[&*namespace, "--", program], arguments].concat(), input, &[]).await?.success()
     }
 
     /// What keeps the name space.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use drover_invariants::{Container, ContainerPhase, NodeView, World};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
-use kube::{Api, Client, Resource, api::ListParams};
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
 
 use super::{EngineContainer, Fleet};
+use crate::world::list;
 
 impl Fleet {
     /// Observes objects and engines. `quiet` says for how long nothing has been done to the cluster.
@@ -28,8 +28,8 @@ impl Fleet {
             budgets: list(&client).await?,
             claims: list(&client).await?,
             events: list(&client).await?,
-            nodes: Api::all(client.clone()).list(&ListParams::default()).await?.items,
-            volumes: Api::all(client.clone()).list(&ListParams::default()).await?.items,
+            nodes: list(&client).await?,
+            volumes: list(&client).await?,
             ..World::default()
         };
         for server in &self.servers {
@@ -47,13 +47,6 @@ impl Fleet {
         let api = Api::<Pod>::default_namespaced(self.servers[0].client().await?);
         Ok(api.list(&ListParams::default().labels(selector)).await.context("list pods")?.items)
     }
-}
-
-async fn list<K>(client: &Client) -> Result<Vec<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    Ok(Api::<K>::all(client.clone()).list(&ListParams::default()).await?.items)
 }
 
 fn container(found: EngineContainer) -> Container {

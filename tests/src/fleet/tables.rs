@@ -16,7 +16,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressClass},
 };
-use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
+use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{Agent, NETWORK, Pool};
-use crate::run;
+use crate::world::list;
 
 /// All objects that tables are made from.
 struct Objects {
@@ -40,22 +40,21 @@ struct Objects {
 impl Objects {
     async fn read(client: &Client) -> Result<Self> {
         Ok(Self {
-            nodes: list(client).await?,
-            pods: list(client).await?,
-            services: list(client).await?,
-            slices: list(client).await?,
-            ingresses: list(client).await?,
-            classes: list(client).await?,
+            nodes: shared(client).await?,
+            pods: shared(client).await?,
+            services: shared(client).await?,
+            slices: shared(client).await?,
+            ingresses: shared(client).await?,
+            classes: shared(client).await?,
         })
     }
 }
 
-async fn list<K>(client: &Client) -> Result<Vec<Arc<K>>>
+async fn shared<K>(client: &Client) -> Result<Vec<Arc<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let listed = Api::<K>::all(client.clone()).list(&ListParams::default()).await?;
-    Ok(listed.items.into_iter().map(Arc::new).collect())
+    Ok(list(client).await?.into_iter().map(Arc::new).collect())
 }
 
 impl Pool {
@@ -97,10 +96,7 @@ impl Pool {
 impl Agent {
     /// Runs a program on the host.
     async fn inside(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let host = self.engine.host().context("a host of its own")?;
-        let namespace = format!("--net={}", host.namespace().display());
-        let all = [&[&*namespace, "--", program], arguments].concat();
-        run("nsenter".as_ref(), &all, "", &[]).await?.success()
+        self.engine.host().context("a host of its own")?.run(program, arguments, "").await
     }
 
     async fn translations(&self, objects: &Objects) -> Result<(proxy::Observed, proxy::Observed)> {
