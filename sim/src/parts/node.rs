@@ -25,6 +25,8 @@ use crate::{
 
 /// How long each call of a slow engine takes.
 const SLOW_CALL: Duration = Duration::from_secs(3);
+/// How long it takes to make a pod's name space: long enough for the pod to go meanwhile.
+const MAKES_NAMESPACE: Duration = Duration::from_millis(30);
 /// Images that every node's engine pulls, by tag, and what they do.
 pub(crate) const IMAGES: [(&str, &str); 4] = [
     ("app:1", "well behaved"),
@@ -54,6 +56,7 @@ impl Node {
         let chance = AgentChance::seeded(chance.below(u64::MAX));
         let capacity = Capacity { cpus: 4, memory_bytes: 8 << 30, pods: 20 };
         let state = HollowState::new(&clock, &chance, capacity);
+        state.network.set_delay(MAKES_NAMESPACE);
         for (image, _) in IMAGES {
             state.engine.add_registry_image(image, behaviour(image), Duration::from_millis(200));
         }

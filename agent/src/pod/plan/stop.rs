@@ -45,7 +45,9 @@ pub(super) fn plan_end(spec: &PodSpec, observed: &Observed, end: &Termination, n
     let busy = observed.containers.values().any(unsettled);
     let running: Vec<_> = containers.iter().filter(|c| state_of(c).is_some_and(ContainerState::is_running)).collect();
     if running.is_empty() {
-        if !busy {
+        // Cleaned up before it is made, a name space or a volume would be made after the pod is forgotten.
+        let making = [&observed.network, &observed.volumes].into_iter().any(|stage| matches!(stage, Stage::Busy(_)));
+        if !busy && (!making || drover_api::mutants::active("N07-cleans-up-before-it-is-made")) {
             plan_removal(observed, end, now, plan);
         }
         return;

@@ -374,6 +374,12 @@ fn what_is_left_of_a_pod_goes_in_order() {
     "#]],
     );
     observed.containers.insert("app".to_owned(), idle());
+    for making in [
+        Observed { network: Stage::Busy(None), ..observed.clone() },
+        Observed { volumes: Stage::Busy(None), ..observed.clone() },
+    ] {
+        check(json!({}), making, 101, expect![[""]]);
+    }
     check(
         json!({}),
         observed.clone(),

@@ -12,6 +12,7 @@ use crate::{
         ContainerPhase, ErrorKind,
         fake::{Behaviour, Effect, Fault, When},
     },
+    seams::fake::FakeNetwork,
 };
 
 const APP_0: &str = "drover_app_web_default_uid-web_0";
@@ -30,6 +31,26 @@ async fn a_pod_runs_with_two_engine_calls_and_ends_with_two() {
     assert!(engine.containers().is_empty());
     assert_eq!(host.network.list().await.expect("list"), []);
     assert!(!host.directory.path().join("pods/uid-web").exists(), "files are gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_while_its_name_space_is_made_leaves_none() {
+    let (host, engine) = Host::fake();
+    let network = FakeNetwork::default();
+    network.set_delay(Duration::from_secs(2));
+    let host = Host { network: Arc::new(network), ..host };
+    let _agent = host.start_agent();
+    // While the server does not answer the pod's end is under way for longer than its beginning.
+    host.api.set_deletes_fail(true);
+    host.api.put(pod("web", &json!({})));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    host.api.mark_deleted("web", 30, host.clock.now());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    host.api.set_deletes_fail(false);
+    host.until_gone("web").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(host.network.list().await.expect("list"), []);
+    assert!(engine.containers().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

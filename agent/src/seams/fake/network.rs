@@ -6,6 +6,7 @@ use std::{
     net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -34,6 +35,7 @@ struct State {
     clock: Option<Clock>,
     connections: u32,
     failure: Option<String>,
+    delay: Duration,
 }
 
 impl Default for FakeNetwork {
@@ -47,6 +49,7 @@ impl Default for FakeNetwork {
             clock: None,
             connections: 0,
             failure: None,
+            delay: Duration::ZERO,
         };
         Self { state: Arc::new(Mutex::new(state)), host_ports: watch::channel(PodHostPorts::default()).0 }
     }
@@ -80,6 +83,11 @@ impl FakeNetwork {
         self.lock().failure = failure;
     }
 
+    /// How long it takes to make a name space from now on.
+    pub fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
     /// The pods that have a name space, each with its address.
     pub fn addresses(&self) -> BTreeMap<PodUid, Ipv4Addr> {
         self.lock().sandboxes.iter().map(|(pod, sandbox)| (pod.clone(), sandbox.address)).collect()
@@ -98,6 +106,10 @@ impl FakeNetwork {
 #[async_trait]
 impl PodNetwork for FakeNetwork {
     async fn ensure(&self, request: &SandboxRequest) -> Result<Sandbox, NetworkError> {
+        let delay = self.lock().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let mut state = self.lock();
         if let Some(message) = state.failure.clone() {
             return Err(NetworkError { message });
