@@ -2,7 +2,7 @@
 
 KILLS ?= 20
 
-.PHONY: help cluster node-loss away zero-drop upheaval sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
+.PHONY: help cluster node-loss away zero-drop upheaval endpoint-change sim sim-full demo demo-down mutants test ha-proof build fmt lint deny doc bench bench-hollow fuzz up clean store-proof histories growth restart
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ zero-drop: ## REQUESTS=1000000 to a Service and an Ingress during rolls, drains 
 
 upheaval: ## FAULTS=500 rolls, moves, kills and partitions on N=3 hosts (SEED=1): every table must follow the objects, nothing may be left
 	scripts/hosts.sh upheaval --hosts $(or $(N),3) --faults $(or $(FAULTS),500) --seed $(or $(SEED),1)
+
+endpoint-change: ## From a change of endpoints to the first connection on the new set, with 10 Services about and with SERVICES=10000
+	scripts/hosts.sh endpoint_change --services $(or $(SERVICES),10000)
 
 ha-proof: ## Three servers on three etcd members and three engines under KILLS=20 random kills and pauses
 	scripts/ha-proof.sh $(KILLS)

@@ -5,6 +5,7 @@
 #   scripts/hosts.sh node_loss [--kills N] [--hosts N]
 #   scripts/hosts.sh away [--secs N] [--hosts N]
 #   scripts/hosts.sh upheaval [--faults N] [--seed N] [--hosts N]
+#   scripts/hosts.sh endpoint_change [--services N] [--few N] [--changes N]
 #   scripts/hosts.sh zero_drop [--requests N] [--rolls N] [--hosts N] [--no-swarm]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -63,7 +63,7 @@ pub fn desired(input: &ProxyInput, config: &ProxyConfig) -> Tables {
     tables
 }
 
-fn add_service(tables: &mut Tables, service: &Service, slices: &SliceIndex<'_>, config: &ProxyConfig) {
+pub(super) fn add_service(tables: &mut Tables, service: &Service, slices: &SliceIndex<'_>, config: &ProxyConfig) {
     let Some(spec) = &service.spec else { return };
     let names = service.metadata.namespace.as_deref().zip(service.metadata.name.as_deref());
     let Some((namespace, name)) = names.filter(|_| spec.type_.as_deref() != Some("ExternalName")) else { return };
@@ -109,7 +109,7 @@ fn add_hairpin(tables: &mut Tables, backends: &[Backend]) {
     }
 }
 
-fn add_host_ports(tables: &mut Tables, host_ports: &PodHostPorts) {
+pub(super) fn add_host_ports(tables: &mut Tables, host_ports: &PodHostPorts) {
     for (address, ports) in host_ports.values() {
         for port in ports {
             let Some(protocol) = protocol(&port.protocol) else { continue };

@@ -8,12 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tables::{MAPS, Observed, Tables};
+use super::{
+    encode::is_spread,
+    tables::{Chain, MAPS, Observed, Tables},
+};
 
-/// The way from one table to another: nft commands for two transactions, the second after the first. Both are empty when
+/// The way from one table to another: nft commands for three transactions, one after the other. All are empty when
 /// nothing is to be done. Their number depends on what changed, not on how much there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
+    /// Adds what changes rarely and needs nft's words: maps, sets, base chains, session affinity.
+    pub declare: Vec<String>,
     /// Adds what elements will lead to. No connection goes another way by it.
     pub prepare: Vec<String>,
     /// Moves the elements. From here on the table does what is desired.
@@ -23,19 +28,37 @@ pub struct Change {
 /// The change from `current` to `desired`. What is then [`left_over`] is not removed.
 pub fn diff(current: &Observed, desired: &Tables, table: &str) -> Change {
     let mut change = Change::default();
-    declare(current, desired, table, &mut change.prepare);
-    add_chains(current, desired, table, &mut change.prepare);
+    declare(current, desired, table, &mut change.declare);
+    let wrong = wrong_chains(current, desired);
+    let (spreads, others): (Vec<_>, Vec<_>) = wrong.into_iter().partition(|(_, chain)| is_direct(chain));
+    add_chains(current, &spreads, table, &mut change.prepare);
+    // The rules of base chains come last: they lead to the others.
+    let (base, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, chain)| chain.hook.is_some());
+    let mut hooks = Vec::new();
+    add_chains(current, &plain, table, &mut change.declare);
+    add_chains(current, &base, table, &mut hooks);
     for (map, _) in MAPS {
         let none = BTreeMap::new();
         let present = current.elements.get(map).unwrap_or(&none);
         let wanted = desired.elements.get(map).unwrap_or(&none);
         move_elements(present, wanted, &format!("ip {table} {map}"), &mut change.switch);
     }
-    if !current.exists || drover_api::mutants::active("E04-chain-with-its-element") {
-        // No packet is on its way through a table that is not there; and one without its elements refuses everything.
+    if desired.chains.iter().any(|(name, chain)| chain.hook.is_some() && current.chains.contains_key(name)) {
+        change.declare.append(&mut hooks);
+    } else {
+        // Without its elements the table would refuse everything: it gets its hooks last, and no packet comes before.
+        change.prepare.append(&mut change.switch);
+        change.switch = hooks;
+    }
+    if drover_api::mutants::active("E04-chain-with-its-element") {
         change.switch.splice(0..0, change.prepare.drain(..));
     }
     change
+}
+
+/// Whether the kernel can be told of the chain without nft.
+fn is_direct(chain: &Chain) -> bool {
+    chain.hook.is_none() && chain.rules.iter().all(|rule| is_spread(rule))
 }
 
 /// Chains and sets of `current` that nothing in `desired` leads to.
@@ -70,22 +93,23 @@ fn declare(current: &Observed, desired: &Tables, table: &str, commands: &mut Vec
 }
 
 /// A chain whose number of rules is not what its name promises was tampered with and is filled again.
-fn add_chains(current: &Observed, desired: &Tables, table: &str, commands: &mut Vec<String>) {
+fn wrong_chains<'a>(current: &Observed, desired: &'a Tables) -> Vec<(&'a String, &'a Chain)> {
     let wrong = desired.chains.iter().filter(|(name, chain)| {
         let trusts = current.chains.contains_key(*name) && drover_api::mutants::active("E01-never-repairs");
         current.chains.get(*name) != Some(&chain.rules.len()) && !trusts
     });
-    let wrong: Vec<_> = wrong.collect();
-    for (name, chain) in &wrong {
+    wrong.collect()
+}
+
+fn add_chains(current: &Observed, wrong: &[(&String, &Chain)], table: &str, commands: &mut Vec<String>) {
+    for (name, chain) in wrong {
         let hook = chain.hook.as_ref().map_or_else(String::new, |hook| format!(" {{ {hook} }}"));
         match current.chains.contains_key(*name) {
             true => commands.push(format!("flush chain ip {table} {name}")),
             false => commands.push(format!("add chain ip {table} {name}{hook}")),
         }
     }
-    // The rules of base chains come last: they lead to the others.
-    let (base, plain): (Vec<_>, Vec<_>) = wrong.into_iter().partition(|(_, chain)| chain.hook.is_some());
-    for (name, chain) in plain.into_iter().chain(base) {
+    for (name, chain) in wrong {
         commands.extend(chain.rules.iter().map(|rule| format!("add rule ip {table} {name} {rule}")));
     }
 }

@@ -11,8 +11,10 @@ mod base;
 mod conntrack;
 mod desired;
 mod diff;
+mod encode;
 mod nft;
 mod observe;
+mod plan;
 mod runner;
 mod tables;
 

@@ -1,11 +1,14 @@
-//! Talks to the kernel's packet filter: transactions and listings through `nft`, the generation through netlink.
+//! Talks to the kernel's packet filter: the commonest transactions and the generation through netlink, other transactions
+//! and listings through `nft`.
 
 use std::{io, process::Stdio, time::Duration};
 
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use super::{
+    encode::encode,
     observe::{ObserveError, observe},
     tables::Observed,
 };
@@ -15,6 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETGEN of linux/netfilter: asks for the generation of the rule set.
 const GET_GENERATION: u16 = (10 << 8) | 16;
+
+/// NLMSG_ERROR of linux/netlink.h.
+const NLMSG_ERROR: u16 = 2;
+
+/// What a socket has for sending at least.
+const SEND_ROOM_MIN: usize = 1 << 18;
 
 /// NLM_F_REQUEST of linux/netlink.h.
 const REQUEST: u16 = 1;
@@ -34,14 +43,54 @@ pub enum NftError {
     /// Its listing could not be read.
     #[error(transparent)]
     Listing(#[from] ObserveError),
+    /// The kernel refused a transaction, or could not be asked.
+    #[error("the kernel refused a transaction")]
+    Kernel(#[source] io::Error),
     /// The kernel could not be asked for the generation.
     #[error("cannot ask for the generation of the rule set")]
     Generation(#[source] io::Error),
 }
 
 /// Applies all commands or none.
-pub(super) async fn apply(commands: &[String]) -> Result<(), NftError> {
-    nft(&["-f", "-"], &(commands.join("\n") + "\n")).await.map(drop)
+pub(super) async fn apply(commands: &[String], table: &str) -> Result<(), NftError> {
+    match encode(commands, table) {
+        Some(batch) => {
+            let committed = tokio::task::spawn_blocking(move || commit(&batch)).await;
+            committed.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(NftError::Kernel)
+        }
+        None => nft(&["-f", "-"], &(commands.join("\n") + "\n")).await.map(drop),
+    }
+}
+
+/// Hands a transaction to the kernel, which carries it out before it returns; its answers are there by then.
+pub(super) fn commit(batch: &[u8]) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // A transaction is one message to the socket, however large.
+    let room = batch.len().saturating_mul(2).max(SEND_ROOM_MIN);
+    setsockopt(&socket, SndBufForce, &room)?;
+    socket.send(batch, 0)?;
+    socket.set_non_blocking(true)?;
+    let mut outcome = Err(io::Error::other("the kernel did not say whether it carried out a transaction"));
+    loop {
+        match socket.recv_from_full() {
+            Ok((answer, _)) => match parse_error(&answer) {
+                Some(0) => outcome = outcome.or(Ok(())),
+                Some(code) => return Err(io::Error::from_raw_os_error(code)),
+                None => {}
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return outcome,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads an answer of type NLMSG_ERROR: 0 stands for "done".
+fn parse_error(answer: &[u8]) -> Option<i32> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let code: [u8; 4] = answer.get(16..20)?.try_into().ok()?;
+    (kind == NLMSG_ERROR).then(|| i32::from_ne_bytes(code).saturating_neg())
 }
 
 /// What the table holds; an absent table is an empty one.

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     conntrack::{self, FlowTarget},
-    desired::{ProxyConfig, ProxyInput, desired},
+    desired::{ProxyConfig, ProxyInput},
     diff::{diff, left_over, sweep},
     nft::{self, NftError},
+    plan::{Plan, Touched},
     tables::{Observed, Tables},
 };
 
@@ -35,7 +36,6 @@ struct Known {
     generation: u32,
     /// Chains and sets that nothing leads to, with when that was first seen.
     left: BTreeMap<String, Instant>,
-    targets: BTreeSet<FlowTarget>,
 }
 
 /// Applies every input until `stop`, repairs what others break, and publishes the applied revision. The input is `None`
@@ -48,15 +48,22 @@ pub async fn run(
 ) {
     let mut known = None;
     let mut next_reading = Instant::now();
-    let mut pending = true;
-    let mut present = input.borrow_and_update().clone();
+    let mut plan = Plan::default();
+    let mut fresh = input.borrow_and_update().clone();
+    // What the kernel may not have yet, and the revision up to which it then is what the objects say.
+    let mut pending: Option<Touched> = None;
+    let mut planned = None;
     loop {
         let mut pause = WATCH;
-        if let Some(present) = &present {
-            let outcome = step(&config, present, pending, &mut known, &mut next_reading).await;
-            pending = outcome.is_err();
+        if let Some(input) = fresh.take() {
+            planned = Some(input.revision);
+            plan.update(input, &config, pending.get_or_insert_default());
+        }
+        if let Some(revision) = planned {
+            let outcome = step(&config, &plan, pending.as_ref(), &mut known, &mut next_reading).await;
             if outcome.is_ok() {
-                acknowledged.send_if_modified(|revision| raise(revision, present.revision));
+                pending = None;
+                acknowledged.send_if_modified(|acknowledged| raise(acknowledged, revision));
             }
             let outcome = match outcome {
                 Ok(()) => tidy(&config, &mut known).await,
@@ -73,8 +80,7 @@ pub async fn run(
             // Cancel-safe: a change that is not taken here is still there in the next round.
             changed = input.changed() => match changed {
                 Ok(()) => {
-                    present = input.borrow_and_update().clone();
-                    pending = true;
+                    fresh = input.borrow_and_update().clone();
                 }
                 Err(_closed) => return stop.cancelled().await,
             },
@@ -90,39 +96,36 @@ pub(crate) fn raise(revision: &mut u64, to: u64) -> bool {
     higher
 }
 
-/// Brings the kernel to where `input` wants it. Costs one question to the kernel when neither has changed.
+/// Brings the kernel to where the plan wants it. Costs one question to the kernel when nothing is pending and nobody else
+/// has changed rules.
 async fn step(
     config: &ProxyConfig,
-    input: &ProxyInput,
-    pending: bool,
+    plan: &Plan,
+    pending: Option<&Touched>,
     known: &mut Option<Known>,
     next_reading: &mut Instant,
 ) -> Result<(), NftError> {
     let generation = nft::generation()?;
     let foreign = known.as_ref().is_none_or(|known| known.generation != generation);
     let reading = known.is_none() || (foreign && Instant::now() >= *next_reading);
-    if !reading && !pending {
-        return Ok(());
-    }
     if reading {
         let started = Instant::now();
         let observed = nft::list(&config.table).await?;
         *next_reading = Instant::now() + started.elapsed() * READING_SHARE;
-        let (left, targets) = known.take().map(|known| (known.left, known.targets)).unwrap_or_default();
-        *known = Some(Known { observed, generation, left, targets });
+        let left = known.take().map(|known| known.left).unwrap_or_default();
+        *known = Some(Known { observed, generation, left });
     }
     let Some(known) = known else { return Ok(()) };
-    let tables = desired(input, config);
-    let change = diff(&known.observed, &tables, &config.table);
-    known.apply(&change.prepare).await?;
-    known.apply(&change.switch).await?;
-    let (left, now) = (left_over(&known.observed, &tables), Instant::now());
-    known.observed = tables.observed().with(&known.observed, &left);
-    known.left.retain(|name, _| left.contains(name));
-    for name in left {
-        known.left.entry(name).or_insert(now);
+    if reading {
+        let observed = known.observed.clone();
+        known.bring(&observed, plan.tables(), config).await?;
+    } else if let Some(touched) = pending {
+        let (current, wanted) = plan.restricted(touched, &known.observed);
+        known.bring(&current, &wanted, config).await?;
     }
-    forget_flows(known, tables).await;
+    if let Some(touched) = pending {
+        forget_flows(plan.forgotten(touched)).await;
+    }
     Ok(())
 }
 
@@ -131,16 +134,36 @@ async fn tidy(config: &ProxyConfig, known: &mut Option<Known>) -> Result<(), Nft
     let Some(known) = known else { return Ok(()) };
     let due = known.left.iter().filter(|(_, since)| since.elapsed() >= LINGER);
     let due: BTreeSet<String> = due.map(|(name, _)| name.clone()).collect();
-    known.apply(&sweep(&known.observed, &due, &config.table)).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    known.apply(&sweep(&known.observed, &due, &config.table), &config.table).await?;
     known.left.retain(|name, _| !due.contains(name));
     known.observed.forget(&due);
     Ok(())
 }
 
 impl Known {
-    async fn apply(&mut self, commands: &[String]) -> Result<(), NftError> {
+    /// Brings a part of the kernel's table, or all of it, to what is wanted of that part.
+    async fn bring(&mut self, current: &Observed, wanted: &Tables, config: &ProxyConfig) -> Result<(), NftError> {
+        let change = diff(current, wanted, &config.table);
+        for commands in [&change.declare, &change.prepare, &change.switch] {
+            self.apply(commands, &config.table).await?;
+        }
+        let (left, now) = (left_over(current, wanted), Instant::now());
+        self.observed.replace(current, wanted.observed().with(current, &left));
+        let Observed { chains, affinity, .. } = &self.observed;
+        let is_wanted = |name: &String| wanted.chains.contains_key(name) || wanted.affinity.contains_key(name);
+        self.left.retain(|name, _| (chains.contains_key(name) || affinity.contains(name)) && !is_wanted(name));
+        for name in left {
+            self.left.entry(name).or_insert(now);
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, commands: &[String], table: &str) -> Result<(), NftError> {
         if !commands.is_empty() {
-            nft::apply(commands).await?;
+            nft::apply(commands, table).await?;
             // Ours counts one; when others changed rules in between, the next look reads the table.
             self.generation = self.generation.wrapping_add(1);
         }
@@ -148,10 +171,8 @@ impl Known {
     }
 }
 
-async fn forget_flows(known: &mut Known, tables: Tables) {
-    let gone = known.targets.difference(&tables.targets).copied();
-    let (udp, tcp) = gone.partition(|target| target.protocol == "udp");
-    known.targets = tables.targets;
+async fn forget_flows(gone: BTreeSet<FlowTarget>) {
+    let (udp, tcp) = gone.into_iter().partition(|target| target.protocol == "udp");
     // Nobody waits for those: they only spare a client some of its tries.
     tokio::spawn(conntrack::forget(tcp));
     conntrack::forget(udp).await;

@@ -63,10 +63,26 @@ impl Observed {
         self
     }
 
+    /// Puts `by` where `part` was.
+    pub(super) fn replace(&mut self, part: &Self, by: Self) {
+        let Self { exists, chains, affinity, elements } = by;
+        self.exists = exists;
+        self.forget(&part.chains.keys().chain(&part.affinity).cloned().collect());
+        self.chains.extend(chains);
+        self.affinity.extend(affinity);
+        for (map, elements) in elements {
+            let present = self.elements.entry(map.clone()).or_default();
+            part.elements.get(&map).into_iter().flat_map(BTreeMap::keys).for_each(|key| drop(present.remove(key)));
+            present.extend(elements);
+        }
+    }
+
     /// Takes these chains and sets out.
     pub(super) fn forget(&mut self, names: &BTreeSet<String>) {
-        self.chains.retain(|name, _| !names.contains(name));
-        self.affinity.retain(|name| !names.contains(name));
+        for name in names {
+            self.chains.remove(name);
+            self.affinity.remove(name);
+        }
     }
 }
 

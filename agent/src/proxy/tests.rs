@@ -4,7 +4,10 @@ use expect_test::expect;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    plan::{Plan, Touched},
+    *,
+};
 use crate::{ids::PodUid, seams::HostPort};
 
 fn config() -> ProxyConfig {
@@ -169,14 +172,13 @@ fn host_ports_lead_to_their_pod() {
 }
 
 #[test]
-fn the_first_transaction_builds_the_whole_table() {
+fn a_table_is_built_whole_before_it_gets_its_hooks() {
     let endpoints = json!([endpoint("10.128.0.2", "here", "ready")]);
     let affine =
         json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 60 } } });
     let tables = desired(&input(&[web(&affine)], &[slice("web", &endpoints)]), &config());
     let change = diff(&Observed::default(), &tables, "drover");
-    assert!(change.prepare.is_empty(), "no table that refuses everything is shown: {change:?}");
-    let commands = change.switch.join("\n") + "\n";
+    let commands = [change.declare, change.prepare, change.switch].map(|part| part.join("\n")).join("\n--\n") + "\n";
     expect![[r#"
         add table ip drover
         add map ip drover services { type ipv4_addr . inet_proto . inet_service : verdict; }
@@ -187,12 +189,6 @@ fn the_first_transaction_builds_the_whole_table() {
         add set ip drover hairpin { type ipv4_addr . ipv4_addr; }
         add set ip drover aff_eec514a36740 { type ipv4_addr; flags dynamic,timeout; timeout 60s; size 65536; }
         add chain ip drover ep_523f99354650
-        add chain ip drover output_cd821ddaa064 { type nat hook output priority -110; policy accept; }
-        add chain ip drover postrouting_9bf2aa311e40 { type nat hook postrouting priority 90; policy accept; }
-        add chain ip drover prerouting_3a98546bb611 { type nat hook prerouting priority -110; policy accept; }
-        add chain ip drover rejectforward_7c3f6c3b95ce { type filter hook forward priority -10; policy accept; }
-        add chain ip drover rejectinput_f5d2ad92923b { type filter hook input priority -10; policy accept; }
-        add chain ip drover rejectoutput_5252a797a4ee { type filter hook output priority -10; policy accept; }
         add chain ip drover svc_075bca197657
         add chain ip drover translate_f708a9822398
         add rule ip drover ep_523f99354650 update @aff_eec514a36740 { ip saddr }
@@ -203,6 +199,16 @@ fn the_first_transaction_builds_the_whole_table() {
         add rule ip drover translate_f708a9822398 ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @nodeports
         add rule ip drover translate_f708a9822398 ip daddr != 127.0.0.0/8 dnat ip to ip daddr . meta l4proto . th dport map @hostportips
         add rule ip drover translate_f708a9822398 ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to meta l4proto . th dport map @hostports
+        --
+        add element ip drover services { 10.96.0.10 . tcp . 80 : goto svc_075bca197657 }
+        add element ip drover hairpin { 10.128.0.2 . 10.128.0.2 }
+        --
+        add chain ip drover output_cd821ddaa064 { type nat hook output priority -110; policy accept; }
+        add chain ip drover postrouting_9bf2aa311e40 { type nat hook postrouting priority 90; policy accept; }
+        add chain ip drover prerouting_3a98546bb611 { type nat hook prerouting priority -110; policy accept; }
+        add chain ip drover rejectforward_7c3f6c3b95ce { type filter hook forward priority -10; policy accept; }
+        add chain ip drover rejectinput_f5d2ad92923b { type filter hook input priority -10; policy accept; }
+        add chain ip drover rejectoutput_5252a797a4ee { type filter hook output priority -10; policy accept; }
         add rule ip drover output_cd821ddaa064 jump translate_f708a9822398
         add rule ip drover postrouting_9bf2aa311e40 ct status dnat ip saddr . ip daddr @hairpin masquerade
         add rule ip drover postrouting_9bf2aa311e40 ct status dnat ip saddr != 10.128.0.0/9 ip daddr 10.128.0.0/9 ip daddr != 10.128.0.0/22 masquerade
@@ -214,8 +220,6 @@ fn the_first_transaction_builds_the_whole_table() {
         add rule ip drover rejectinput_f5d2ad92923b fib daddr type local meta l4proto . th dport @rejected reject with icmp type port-unreachable
         add rule ip drover rejectoutput_5252a797a4ee ip daddr 10.96.0.0/16 meta l4proto tcp reject with tcp reset
         add rule ip drover rejectoutput_5252a797a4ee ip daddr 10.96.0.0/16 reject with icmp type port-unreachable
-        add element ip drover services { 10.96.0.10 . tcp . 80 : goto svc_075bca197657 }
-        add element ip drover hairpin { 10.128.0.2 . 10.128.0.2 }
     "#]].assert_eq(&commands);
 }
 
@@ -234,7 +238,9 @@ fn an_update_touches_one_element_and_two_chains_however_many_services_there_are_
         desired(&input(&services, &slices.collect::<Vec<_>>()), &config())
     };
     let (before, after) = (many("10.128.4.2").observed(), many("10.128.4.3"));
-    let Change { prepare, switch } = diff(&before, &after, "drover");
+    let Change { declare, prepare, switch } = diff(&before, &after, "drover");
+    assert!(declare.is_empty(), "nothing that only nft can say: {declare:?}");
+    assert!([&prepare, &switch].iter().all(|commands| encode::encode(commands, "drover").is_some()));
     let gone = sweep(&before, &left_over(&before, &after), "drover");
     expect![[r#"
         add chain ip drover svc_3c4757797611
@@ -254,7 +260,8 @@ fn a_tampered_table_is_filled_again() {
     let tables = desired(&input(&[web(&json!({}))], &[slice("web", &endpoints)]), &config());
     let mut flushed = tables.observed();
     flushed.chains.values_mut().for_each(|rules| *rules = 0);
-    let commands = diff(&flushed, &tables, "drover").prepare;
+    let Change { declare, prepare, switch: _ } = diff(&flushed, &tables, "drover");
+    let commands = [declare, prepare].concat();
     let rules: usize = tables.chains.values().map(|chain| chain.rules.len()).sum();
     assert_eq!(commands.iter().filter(|command| command.starts_with("add rule")).count(), rules);
     assert_eq!(commands.iter().filter(|command| command.starts_with("flush chain")).count(), tables.chains.len());
@@ -262,14 +269,107 @@ fn a_tampered_table_is_filled_again() {
     foreign.chains.insert("intruder".into(), 1);
     foreign.elements.get_mut("services").unwrap().insert("10.96.0.99 . tcp . 80".into(), "goto intruder".into());
     foreign.affinity.insert("theirs".into());
-    let Change { prepare, switch } = diff(&foreign, &tables, "drover");
+    let Change { declare, prepare, switch } = diff(&foreign, &tables, "drover");
     let gone = sweep(&foreign, &left_over(&foreign, &tables), "drover");
     expect![[r#"
         delete element ip drover services { 10.96.0.99 . tcp . 80 }
         flush chain ip drover intruder
         delete chain ip drover intruder
         delete set ip drover theirs"#]]
-    .assert_eq(&[prepare, switch, gone].concat().join("\n"));
+    .assert_eq(&[declare, prepare, switch, gone].concat().join("\n"));
+}
+
+/// Everything that is said to the kernel without nft: each part is one transaction.
+const DIRECT: [&str; 3] = [
+    "add chain ip t svc_a
+     add chain ip t svc_b
+     add rule ip t svc_a meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.1.1.1 . 8080, 1 : 10.1.1.2 . 81 } comment \"shop/a:http\"
+     add rule ip t svc_b meta l4proto udp dnat ip to numgen random mod 1 map { 0 : 10.1.1.1 . 53 } comment \"shop/b:\"
+     add element ip t services { 10.96.0.1 . tcp . 80 : goto svc_a, 10.96.0.2 . udp . 53 : goto svc_b }
+     add element ip t nodeports { sctp . 30080 : goto svc_a }
+     add element ip t hostports { tcp . 80 : 10.1.1.1 . 8080 }
+     add element ip t hostportips { 192.0.2.1 . udp . 80 : 10.1.1.1 . 8080 }
+     add element ip t rejected { tcp . 30082 }
+     add element ip t hairpin { 10.1.1.1 . 10.1.1.1, 10.1.1.2 . 10.1.1.2 }",
+    "delete element ip t services { 10.96.0.2 . udp . 53 }
+     add element ip t services { 10.96.0.2 . udp . 53 : goto svc_a }
+     delete element ip t hairpin { 10.1.1.2 . 10.1.1.2 }
+     delete element ip t hostports { tcp . 80 }",
+    "flush chain ip t svc_b
+     delete chain ip t svc_b",
+];
+
+fn commands(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// Carries the parts out in a network name space of its own and returns what nft shows after each.
+fn shown_by_nft(direct: bool) -> Vec<String> {
+    let nft = |arguments: &[&str]| {
+        let output = std::process::Command::new("nft").args(arguments).output().expect("nft runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let work = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root makes name spaces");
+        nft(&["add table ip t"]);
+        for (map, definition) in tables::MAPS {
+            nft(&[&format!("add {}", definition.replacen("{}", &format!("ip t {map}"), 1))]);
+        }
+        let part = |text: &&str| {
+            match direct {
+                true => {
+                    nft::commit(&encode::encode(&commands(text), "t").expect("sayable")).expect("the kernel takes it")
+                }
+                false => drop(nft(&[&commands(text).join("\n")])),
+            }
+            nft(&["list", "table", "ip", "t"])
+        };
+        DIRECT.iter().map(part).collect()
+    };
+    std::thread::spawn(work).join().expect("all parts are carried out")
+}
+
+#[test]
+fn what_is_said_to_the_kernel_is_what_nft_would_say() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (ours, theirs) = (shown_by_nft(true), shown_by_nft(false));
+    assert_eq!(ours, theirs);
+    assert!(ours[0].contains("goto svc_b") && !ours[2].contains("svc_b"), "{ours:?}");
+}
+
+#[test]
+fn what_the_kernel_refuses_changes_nothing_and_is_an_error() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let work = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root makes name spaces");
+        let part = |text| nft::commit(&encode::encode(&commands(text), "t").expect("sayable"));
+        assert_eq!(part(DIRECT[0]).expect_err("there is no table").kind(), std::io::ErrorKind::NotFound);
+    };
+    std::thread::spawn(work).join().expect("the refusal is seen");
+}
+
+#[test]
+fn what_only_nft_can_say_is_left_to_it() {
+    for text in [
+        "add table ip t",
+        "add map ip t services { type ipv4_addr . inet_proto . inet_service : verdict; }",
+        "add chain ip t output_1 { type nat hook output priority -110; policy accept; }",
+        "add rule ip t output_1 jump translate_1",
+        "add rule ip t svc_1 numgen random mod 1 vmap { 0 : goto ep_1 } comment \"a\"",
+        "add rule ip t svc_1 meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.0.0.1 . 80 } comment \"a\"",
+        "add element ip t services { 10.96.0.1 . icmp . 80 : goto svc_a }",
+        "add element ip t services { 10.96.0.1 . tcp : goto svc_a }",
+        "add element ip t unheard_of { 10.96.0.1 }",
+        "delete set ip t aff_1",
+        "flush chain ip other svc_1",
+    ] {
+        assert_eq!(encode::encode(&commands(text), "t"), None, "{text}");
+    }
 }
 
 #[test]
@@ -324,6 +424,42 @@ proptest! {
             if let Some(chain) = value.strip_prefix("goto ") {
                 prop_assert!(tables.chains.contains_key(chain));
             }
+        }
+    }
+
+    #[test]
+    fn a_plan_that_follows_its_objects_is_what_a_new_one_would_be_and_so_is_the_kernel(
+        steps in prop::collection::vec((0usize..4, 0u8..3, any::<bool>(), any::<bool>(), any::<bool>()), 1..12),
+    ) {
+        let (mut plan, mut kernel, mut now) = (Plan::default(), Observed::default(), input(&[], &[]));
+        for (which, state, affine, doubt, host_port) in steps {
+            // Two of the Services want the same address.
+            let (name, address) = [("a", 1), ("b", 1), ("c", 2), ("d", 3)][which];
+            now.services.retain(|service| service.metadata.name.as_deref() != Some(name));
+            now.slices.retain(|slice| slice.metadata.name.as_deref() != Some(name));
+            if state > 0 {
+                let spec = json!({ "clusterIP": format!("10.96.0.{address}"), "type": "NodePort",
+                    "sessionAffinity": if affine { "ClientIP" } else { "None" },
+                    "ports": [{ "name": "http", "port": 80, "nodePort": 30080 + which }] });
+                let endpoints: Vec<Value> =
+                    (0..state).map(|last| endpoint(&format!("10.128.0.{}", last + 2), "here", "ready")).collect();
+                let made = input(&[service(name, &spec)], &[slice(name, &json!(endpoints))]);
+                now.services.splice(0..0, made.services);
+                now.slices.extend(made.slices);
+            }
+            now.doubted = doubt.then(|| "here".to_owned()).into_iter().collect();
+            now.host_ports.clear();
+            if host_port {
+                let port = HostPort { host_address: None, host_port: 8053, container_port: 53, protocol: "UDP".into() };
+                now.host_ports.insert(PodUid::new("u-1").unwrap(), (Ipv4Addr::new(10, 128, 0, 9), vec![port]));
+            }
+            let mut touched = Touched::default();
+            plan.update(now.clone(), &config(), &mut touched);
+            let wanted = desired(&now, &config());
+            prop_assert_eq!(plan.tables(), &wanted);
+            let (part, of_it) = plan.restricted(&touched, &kernel);
+            kernel.replace(&part, of_it.observed());
+            prop_assert_eq!(&kernel, &wanted.observed());
         }
     }
 }
