@@ -82,6 +82,8 @@ struct Shared {
     tokens: Mutex<BTreeMap<TokenKey, Token>>,
     /// One update at a time: the writer of a directory is alone.
     updating: Arc<tokio::sync::Mutex<()>>,
+    /// One update after the other, from the look at the objects to the files.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Wakes at every change of something that the volumes are made from.
@@ -117,8 +119,8 @@ impl PodContent {
                 Source::Downward { .. } | Source::Token { .. } => {}
             }
         }
-        let (tokens, updating) = (Mutex::default(), Arc::default());
-        let shared = Arc::new(Shared { sources, volumes, config_maps, secrets, tokens, updating });
+        let (tokens, updating, turn) = (Mutex::default(), Arc::default(), tokio::sync::Mutex::default());
+        let shared = Arc::new(Shared { sources, volumes, config_maps, secrets, tokens, updating, turn });
         Self { shared, pod: watch::Sender::new(pod), end: CancellationToken::new(), keeper: Mutex::new(None) }
     }
 
@@ -127,9 +129,9 @@ impl PodContent {
         // Before the first look, so that no change falls between the look and the wait.
         let pods = self.pod.subscribe();
         let changes = self.shared.changes(&pods);
-        self.shared.update(&pod).await?;
         // The keeper sees this as a change, and finds nothing to write.
         self.pod.send_replace(pod);
+        self.shared.update(&pods).await?;
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if keeper.is_none() && !self.end.is_cancelled() {
             let (shared, end) = (Arc::clone(&self.shared), self.end.clone());
@@ -173,8 +175,8 @@ impl Shared {
                 change = changes.next() => if change.is_none() { return },
                 () = sleep => {}
             }
+            let problem = self.update(&pods).await.err().map(|error| error.message);
             let pod = Arc::clone(&pods.borrow());
-            let problem = self.update(&pod).await.err().map(|error| error.message);
             if let Some(message) = problem.as_ref().filter(|message| said.as_ref() != Some(message)) {
                 self.sources.recorder.pod(&pod, None, true, "FailedMount", message);
             }
@@ -213,10 +215,13 @@ impl Shared {
     }
 
     /// Brings all volumes in line. The first problem is returned; the other volumes are written all the same.
-    async fn update(&self, pod: &Pod) -> Result<(), VolumeError> {
+    async fn update(&self, pods: &watch::Receiver<Arc<Pod>>) -> Result<(), VolumeError> {
+        let _turn = self.turn.lock().await;
+        // Read in turn: whoever waited must not write what an earlier pod said over what a later one says.
+        let pod = Arc::clone(&pods.borrow());
         let mut first = Ok(());
         for volume in &self.volumes {
-            let result = self.update_one(pod, volume).await.map_err(|problem| problem.of_volume(&volume.name));
+            let result = self.update_one(&pod, volume).await.map_err(|problem| problem.of_volume(&volume.name));
             if first.is_ok() {
                 first = result;
             }
