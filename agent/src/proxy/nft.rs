@@ -64,9 +64,7 @@ pub(super) async fn apply(commands: &[String], table: &str) -> Result<(), NftErr
 
 /// Hands a transaction to the kernel, which carries it out before it returns; its answers are there by then.
 pub(super) fn commit(batch: &[u8]) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
     // A transaction is one message to the socket, however large.
     let room = batch.len().saturating_mul(2).max(SEND_ROOM_MIN);
     setsockopt(&socket, SndBufForce, &room)?;
@@ -84,6 +82,14 @@ pub(super) fn commit(batch: &[u8]) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// A socket to the kernel's packet filter.
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
 }
 
 /// Reads an answer of type NLMSG_ERROR: 0 stands for "done".
@@ -127,9 +133,7 @@ pub(super) fn generation() -> Result<u32, NftError> {
 }
 
 fn ask_generation() -> io::Result<u32> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
     let mut message = Vec::with_capacity(20);
     message.extend(20u32.to_ne_bytes());
     message.extend(GET_GENERATION.to_ne_bytes());

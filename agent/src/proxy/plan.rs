@@ -173,16 +173,15 @@ impl Plan {
         for target in before.targets.iter().filter(|target| self.targets.remove(target)) {
             self.tables.targets.remove(target);
         }
-        for (map, key) in elements(&before) {
+        for (map, key, _) in elements(&before) {
             if let Some(claims) = self.claims.get_mut(&(map, key.clone())) {
                 claims.remove(&owner);
             }
         }
-        for (map, key) in elements(&part) {
-            let value = part.elements[map][key].clone();
-            self.claims.entry((map, key.clone())).or_default().insert(owner.clone(), value);
+        for (map, key, value) in elements(&part) {
+            self.claims.entry((map, key.clone())).or_default().insert(owner.clone(), value.clone());
         }
-        for (map, key) in elements(&before).chain(elements(&part)) {
+        for (map, key, _) in elements(&before).chain(elements(&part)) {
             self.settle(map, key);
             touched.elements.insert((map, key.clone()));
         }
@@ -239,8 +238,9 @@ impl<T: Ord + Clone> Users<T> {
     }
 }
 
-fn elements(tables: &Tables) -> impl Iterator<Item = (&'static str, &String)> {
-    tables.elements.iter().flat_map(|(map, elements)| elements.keys().map(move |key| (*map, key)))
+/// Each element with its map, key and value.
+fn elements(tables: &Tables) -> impl Iterator<Item = (&'static str, &String, &String)> {
+    tables.elements.iter().flat_map(|(map, elements)| elements.iter().map(move |(key, value)| (*map, key, value)))
 }
 
 /// What is in one list only, of those before and of those after. Lists keep their order, so that most changes are found
